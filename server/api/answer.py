@@ -1,0 +1,121 @@
+"""Sends an aligned answer: status and headers once the engine has begun, chunks as they come, and ends with the client.
+
+Everything of one request runs inside this response, so that a client who goes away cancels it wherever it is.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+import anyio
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from server.api.errors import describe_error, json_response
+from server.api.sse import DONE, encode_event
+from server.api.trace import trace_of
+from server.core.types import Body
+from server.pipeline import Answer
+from server.trace.record import Trace
+
+Answering = Callable[[Trace], AbstractAsyncContextManager[Answer]]
+
+
+class AnswerResponse(Response):
+    """A response whose content is made while it is sent. `answering` runs the pipeline for the request's trace."""
+
+    def __init__(self, answering: Answering) -> None:
+        super().__init__()
+        self._answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, unless the client disconnects first."""
+        trace = trace_of(scope)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
+                await _Sender(scope, receive, send, trace).send_answer(self._answering)
+                tasks.cancel_scope.cancel()
+        finally:
+            trace.write()
+
+
+class _Sender:
+    """Sends one answer, and knows whether a failure can still become a status."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._trace = trace
+        self._started = False
+
+    async def send_answer(self, answering: Answering) -> None:
+        try:
+            async with answering(self._trace) as answer:
+                if answer.body is not None:
+                    await self._send_whole(answer.status, answer.body, answer.headers)
+                else:
+                    await self._send_stream(answer)
+            self._trace.outcome = "ok" if answer.status < 400 else "error"
+        except Exception as error:  # noqa: BLE001 - whatever fails, the client gets an answer in OpenAI's shape
+            self._trace.outcome = "error"
+            status, body = describe_error(error, request_id=self._trace.id)
+            if self._started:
+                await self._send_chunk(encode_event(body), more=False)
+            else:
+                await self._send_whole(status, body, {})
+
+    async def _send_whole(self, status: int, body: Body | bytes, headers: Mapping[str, str]) -> None:
+        self._started = True
+        response = json_response(status, body, headers)
+        await response(self._scope, self._receive, self._send)
+
+    async def _send_stream(self, answer: Answer) -> None:
+        chunks = answer.chunks if answer.chunks is not None else _encode(answer)
+        first = await anext(chunks, b"")
+        self._trace.mark("first_chunk")
+        if (error := _early_error(first)) is not None:
+            status, body = error
+            await self._send_whole(status, body, {})
+            return
+        await self._start(answer)
+        await self._send_chunk(first)
+        async for chunk in chunks:
+            await self._send_chunk(chunk)
+        await self._send_chunk(b"", more=False)
+
+    async def _start(self, answer: Answer) -> None:
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+        headers |= answer.headers
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        self._started = True
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+
+    async def _send_chunk(self, chunk: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _encode(answer: Answer) -> AsyncIterator[bytes]:
+    assert answer.events is not None
+    async for event in answer.events:
+        yield encode_event(event)
+    yield DONE
+
+
+def _early_error(first: bytes) -> tuple[int, Body] | None:
+    """Status and body of a stream that begins with an error frame; nothing was sent yet, so it can have a status."""
+    if not first.startswith(b'data: {"error"'):
+        return None
+    try:
+        body = orjson.loads(first.split(b"\n", 1)[0].removeprefix(b"data: "))
+        code = body["error"].get("code")
+    except (ValueError, AttributeError):
+        return None
+    return (code if isinstance(code, int) and 400 <= code < 600 else 500), body

@@ -1,0 +1,86 @@
+"""The one table from error class to HTTP status, type and code, and every error body, in OpenAI's shape."""
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from server.api.trace import trace_of
+from server.core import errors
+from server.core.types import Body
+
+_logger = logging.getLogger(__name__)
+
+
+class _Row(NamedTuple):
+    status: int
+    type: str
+    code: str
+
+
+ERRORS: Mapping[type[errors.IcalignError], _Row] = {
+    errors.InvalidRequestError: _Row(400, "invalid_request_error", "invalid_value"),
+    errors.OverrideError: _Row(400, "invalid_request_error", "override_not_allowed"),
+    errors.UnknownProfileError: _Row(404, "invalid_request_error", "profile_not_found"),
+    errors.NotOfferedError: _Row(501, "not_implemented_error", "not_offered"),
+    errors.EngineUnavailableError: _Row(503, "server_error", "engine_unavailable"),
+    errors.EngineStartError: _Row(503, "server_error", "engine_unavailable"),
+    errors.EngineTimeoutError: _Row(504, "server_error", "engine_timeout"),
+    errors.EngineError: _Row(502, "server_error", "engine_error"),
+    errors.PromptFilesError: _Row(500, "server_error", "prompt_files"),
+    errors.ConfigurationError: _Row(500, "server_error", "configuration"),
+}
+_UNEXPECTED = _Row(500, "server_error", "internal_error")
+
+
+def describe_error(error: Exception, *, request_id: str) -> tuple[int, Body]:
+    """Status and body for `error`. Messages of server faults are withheld and logged with `request_id`."""
+    row = next((ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS), _UNEXPECTED)
+    if row.status == 500:
+        _logger.error("request %s failed", request_id, exc_info=error)
+        return 500, error_body(f"The server failed; its log tells more under {request_id}.", row.type, code=row.code)
+    return row.status, error_body(str(error), row.type, param=getattr(error, "param", None), code=row.code)
+
+
+def error_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> Body:
+    """OpenAI's error shape."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def json_response(status: int, body: Body | bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response from a body, or from one that is bytes already."""
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Response(content, status, {"content-type": "application/json", **(headers or {})})
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every failure outside the aligned endpoints in OpenAI's shape too, the framework's own included."""
+    app.add_exception_handler(errors.IcalignError, _handle)
+    app.add_exception_handler(HTTPException, _handle_http)
+    app.add_exception_handler(RequestValidationError, _handle_validation)
+    app.add_exception_handler(Exception, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return json_response(*describe_error(error, request_id=trace_of(request).id))
+
+
+async def _handle_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+    return json_response(error.status_code, error_body(message, kind, code=code), error.headers)
+
+
+async def _handle_validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    param = ".".join(str(part) for part in fault["loc"] if part != "body") or None
+    message = f"{param}: {fault['msg']}." if param else f"{fault['msg']}."
+    return json_response(400, error_body(message, "invalid_request_error", param=param, code="invalid_value"))

@@ -1,0 +1,24 @@
+"""Liveness and readiness."""
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from server.api.errors import json_response
+from server.pipeline import Pipeline
+
+
+def health_router(pipeline: Pipeline) -> APIRouter:
+    """Routes over one pipeline."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health")
+    async def health() -> Response:
+        """The process answers."""
+        return json_response(200, {"status": "ok"})
+
+    @router.get("/ready")
+    async def ready() -> Response:
+        """The engine answers too; otherwise 503, in the shape of every error."""
+        return json_response(200, {"status": "ready", "models": list(await pipeline.engine.list_models())})
+
+    return router

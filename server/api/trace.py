@@ -1,0 +1,40 @@
+"""Gives every request a trace, and every response its headers, whichever route or error handler answers."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.trace.record import Trace
+
+_KEY = "alignment_trace"
+
+
+class TraceMiddleware:
+    """Plain ASGI, so that streams pass through it chunk by chunk."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put a trace into the request's scope and its headers onto the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = scope[_KEY] = Trace()
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.encode(), value.encode()) for name, value in trace.headers().items()]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def trace_of(request: Request | MutableMapping[str, Any]) -> Trace:
+    """The trace of a request, or of its ASGI scope."""
+    scope = request.scope if isinstance(request, Request) else request
+    trace: Trace = scope[_KEY]
+    return trace

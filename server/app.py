@@ -1,0 +1,130 @@
+"""Builds the parts of the server and joins them into one application. The only module that knows implementations."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from jinja2 import Template
+
+from server.api.alignment import alignment_router
+from server.api.errors import add_error_handlers
+from server.api.health import health_router
+from server.api.openai import openai_router
+from server.api.passthrough import passthrough_router
+from server.api.trace import TraceMiddleware
+from server.core.errors import ConfigurationError, Finding, PromptFilesError
+from server.core.types import Rendering
+from server.engine.base import Engine
+from server.engine.packaged import PACKAGED_MODELS, prepare_model
+from server.pipeline import Pipeline, Prompts
+from server.profiles.store import load_profiles
+from server.rendering.environment import compile_template
+from server.rendering.tokens import EstimatingTokenizer, Tokenizer, load_tokenizer
+from server.retrieval.base import Embedder
+from server.retrieval.retriever import build_retrievers
+from server.settings import EmbedderKind, EngineKind, Settings
+
+Report = Callable[[str], None]
+
+
+def create_app(settings: Settings, *, engine: Engine | None = None, report: Report = lambda _: None) -> FastAPI:
+    """The application; its engine runs during the lifespan. `engine` replaces the configured one.
+
+    Raises ConfigurationError for anything wrong with settings or prompt files. `report` is told of long steps.
+    """
+    tokenizer = _load_tokenizer(settings, report)
+    embedder = _load_embedder(settings, report)
+    prompts = load_prompts(settings, embedder, tokenizer)
+    pipeline = Pipeline(engine or build_engine(settings, report), prompts, tokenizer, embedder_name=embedder.name)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with pipeline.engine.running():
+            yield
+
+    app = FastAPI(title="icalign", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(TraceMiddleware)
+    add_error_handlers(app)
+    for router in (openai_router, alignment_router, passthrough_router, health_router):
+        app.include_router(router(pipeline))
+    app.state.pipeline = pipeline
+    return app
+
+
+def build_engine(settings: Settings, report: Report) -> Engine:
+    """The engine that `settings` name, not yet running."""
+    if settings.engine is EngineKind.VLLM:
+        from server.engine.vllm import VllmEngine
+
+        return VllmEngine(
+            model_location(settings, report),
+            served_name=settings.served_name or settings.model,
+            arguments=settings.engine_args,
+        )
+    if settings.engine is EngineKind.UPSTREAM:
+        from server.engine.upstream import UpstreamEngine
+
+        assert settings.upstream is not None
+        return UpstreamEngine(
+            settings.upstream,
+            api_key=settings.upstream_api_key.get_secret_value() if settings.upstream_api_key else None,
+            max_connections=settings.upstream_max_connections,
+            timeout_s=settings.upstream_timeout_s,
+        )
+    from server.engine.scripted import ScriptedEngine, load_script
+
+    return ScriptedEngine(load_script(settings.script) if settings.script else ())
+
+
+def load_prompts(settings: Settings, embedder: Embedder, tokenizer: Tokenizer) -> Prompts:
+    """The prompt files with all that is built from them. Raises ConfigurationError."""
+    profiles = load_profiles(settings.prompts)
+    default = settings.default_profile or _default_profile(settings)
+    if default not in profiles:
+        raise ConfigurationError(
+            f"default_profile: there is no profile {default!r}; there are {', '.join(sorted(profiles))}."
+        )
+    aligned = [profile for profile in profiles.values() if profile.rendering is not Rendering.NONE]
+    templates: dict[str, Template] = {}
+    findings: list[Finding] = []
+    for profile in aligned:
+        try:
+            templates[profile.id] = compile_template(profile.template, f"templates/{profile.template_id}.jinja")
+        except PromptFilesError as error:
+            findings.extend(error.findings)
+    if findings:
+        raise PromptFilesError(findings)
+    return Prompts(profiles, build_retrievers(aligned, embedder, tokenizer.count), templates, default)
+
+
+def model_location(settings: Settings, report: Report) -> str:
+    """Folder or Hugging Face name of the model; a packaged one is prepared first."""
+    if settings.model in PACKAGED_MODELS:
+        return str(prepare_model(settings.model, settings.cache_dir / "models", report=report))
+    return settings.model
+
+
+def _default_profile(settings: Settings) -> str:
+    packaged = PACKAGED_MODELS.get(settings.model) if settings.engine is EngineKind.VLLM else None
+    return packaged.profile if packaged else "default"
+
+
+def _load_tokenizer(settings: Settings, report: Report) -> Tokenizer:
+    if settings.tokenizer is not None:
+        return load_tokenizer(settings.tokenizer)
+    if settings.engine is EngineKind.VLLM:
+        return load_tokenizer(model_location(settings, report))
+    return EstimatingTokenizer()
+
+
+def _load_embedder(settings: Settings, report: Report) -> Embedder:
+    from server.retrieval import minilm
+
+    folder: Path = settings.cache_dir / "embedders"
+    wanted = settings.embedder
+    if wanted is EmbedderKind.MINILM or (wanted is EmbedderKind.AUTO and minilm.is_available(folder)):
+        return minilm.MiniLMEmbedder(minilm.prepare_minilm(folder, report=report))
+    from server.retrieval.wordllama import WordLlamaEmbedder
+
+    return WordLlamaEmbedder()

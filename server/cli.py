@@ -1,0 +1,142 @@
+"""The command line: serve, config, prepare. The only module that prints."""
+
+import logging
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+import uvicorn
+
+from server.core.errors import IcalignError
+from server.settings import EmbedderKind, EngineKind, Settings, load_settings
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Align a frozen model at request time.")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; by default icalign.toml here.")]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    config: ConfigOption = None,
+    model: Annotated[str | None, typer.Option(help="Packaged model, folder or Hugging Face name.")] = None,
+    served_name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
+    engine: Annotated[EngineKind | None, typer.Option(help="What runs prompts.")] = None,
+    upstream: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")] = None,
+    script: Annotated[Path | None, typer.Option(help="Answers of the scripted engine.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of prompt files.")] = None,
+    default_profile: Annotated[str | None, typer.Option(help="Profile of requests that name none.")] = None,
+    embedder: Annotated[EmbedderKind | None, typer.Option(help="What compares texts.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+) -> None:
+    """Serve the aligned OpenAI API. Options not listed here are handed to vLLM unchanged."""
+    flags = {
+        "model": model,
+        "served_name": served_name,
+        "engine": engine or (EngineKind.UPSTREAM if upstream else None),
+        "upstream": upstream,
+        "script": script,
+        "prompts": prompts,
+        "default_profile": default_profile,
+        "embedder": embedder,
+        "host": host,
+        "port": port,
+        "engine_args": context.args or None,
+    }
+    try:
+        _serve(load_settings(flags, config))
+    except IcalignError as error:
+        _fail(error)
+
+
+@app.command("config")
+def show_config(config: ConfigOption = None) -> None:
+    """Print the settings in force, secrets masked."""
+    try:
+        settings = load_settings({}, config)
+    except IcalignError as error:
+        _fail(error)
+    shown = settings.model_dump(mode="json")
+    typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
+def prepare(
+    model: Annotated[str, typer.Argument(help="Name of a packaged model.")], config: ConfigOption = None
+) -> None:
+    """Prepare a packaged model in the cache and print its folder."""
+    from server.app import model_location
+    from server.engine.packaged import PACKAGED_MODELS
+
+    if model not in PACKAGED_MODELS:
+        _fail(f"There is no packaged model {model!r}; there are {', '.join(PACKAGED_MODELS)}.")
+    try:
+        typer.echo(model_location(load_settings({"model": model}, config), _report))
+    except IcalignError as error:
+        _fail(error)
+
+
+def main() -> None:
+    """The entry point `icalign`."""
+    app()
+
+
+class _Server(uvicorn.Server):
+    """Says what it serves once it does."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, profiles: list[str], default: str) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._profiles = profiles
+        self._default = default
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            names = await self.config.app.state.pipeline.engine.list_models()  # type: ignore[union-attr]
+            self._announce(names[0] if names else self._settings.model)
+
+    def _announce(self, model: str) -> None:
+        port = self.servers[0].sockets[0].getsockname()[1]
+        url = f"http://{self._settings.host}:{port}/v1"
+        body = orjson.dumps(
+            {"model": model, "messages": [{"role": "user", "content": "What makes bread rise?"}]}
+        ).decode()
+        _report(f"Serving {model} at {url}, profile {self._default} unless asked otherwise.")
+        _report(f"Ask for another as {model}:PROFILE, with PROFILE one of {', '.join(self._profiles)}. Try:")
+        _report(f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'")
+
+
+def _serve(settings: Settings) -> None:
+    # Before anything is imported that would set up logging its own way.
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    from server.app import create_app
+
+    application = create_app(settings, report=_report)
+    prompts = application.state.pipeline.prompts
+    config = uvicorn.Config(
+        application,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=False,
+        timeout_graceful_shutdown=30,
+    )
+    server = _Server(config, settings, sorted(prompts.profiles), prompts.default_profile)
+    server.run()
+    if not server.started:
+        _fail("The server did not start; the reason is above.")
+
+
+def _report(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _fail(error: Any) -> NoReturn:
+    for line in str(error).splitlines():
+        typer.echo(f"icalign: {line}", err=True)
+    sys.exit(2)

@@ -1,0 +1,147 @@
+"""Frozen values that stages hand to each other. Files and HTTP bodies are parsed elsewhere; these are already valid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Body: TypeAlias = dict[str, Any]
+"""An OpenAI request or response body. It passes through, so fields nobody here knows stay in it untouched."""
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Rows of unit length, float32 [n, dimension]."""
+
+T = TypeVar("T")
+
+
+class Risk(StrEnum):
+    """What a demonstration's user message is: ordinary, delicate, harmless despite its words, or to be declined."""
+
+    BENIGN = "benign"
+    SENSITIVE = "sensitive"
+    LOOKALIKE = "lookalike"
+    HARMFUL = "harmful"
+
+
+class Route(StrEnum):
+    """How risky a request looks; quotas and principles are declared per route."""
+
+    LOW = "low"
+    ELEVATED = "elevated"
+    HIGH = "high"
+
+
+class Rendering(StrEnum):
+    """How alignment reaches the engine: as chat messages, as one completion text, or not at all."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    NONE = "none"
+
+
+class Placement(StrEnum):
+    """Where a chat rendering puts demonstrations: as turns before the client's, or inside the system text."""
+
+    TURNS = "turns"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True)
+class Principle:
+    """One normative sentence. `pinned` ones are in every prompt; others are retrieved by `when` on their `routes`."""
+
+    id: str
+    text: str
+    when: str
+    weight: float
+    aspect: str
+    pinned: bool
+    routes: frozenset[Route]
+    source: str
+
+
+@dataclass(frozen=True)
+class Constitution:
+    """An ordered, weighted set of principles."""
+
+    id: str
+    principles: tuple[Principle, ...]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One exchange shown in context. `contrast` names the harmful demonstration that a look-alike answers."""
+
+    id: str
+    topic: str
+    aspect: str
+    risk: Risk
+    user: str
+    assistant: str
+    source: str
+    contrast: str | None = None
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How a profile chooses from its bank.
+
+    `quotas` gives, for each route, how many retrieved demonstrations of each risk a prompt may hold; risks not named
+    there may not appear. `thresholds` are the risk scores (0 to 1) at which the elevated and high routes begin.
+    """
+
+    num_demonstrations: int
+    budget_tokens: int
+    mmr_lambda: float
+    min_similarity: float
+    num_principles: int
+    num_neighbours: int
+    thresholds: tuple[float, float]
+    quotas: Mapping[Route, Mapping[Risk, int]]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named, versioned bundle of everything that decides how a request is aligned. `version` is a content hash."""
+
+    id: str
+    version: str
+    description: str
+    rendering: Rendering
+    placement: Placement
+    constitution: Constitution
+    demonstrations: tuple[Demonstration, ...]
+    pinned: tuple[Demonstration, ...]
+    retrieval: Retrieval
+    template: str
+    template_id: str
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    overridable: frozenset[str] = frozenset()
+
+    @property
+    def label(self) -> str:
+        """`id@version`, as headers and traces show it."""
+        return f"{self.id}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Scored(Generic[T]):
+    """An item with its similarity (cosine, -1 to 1) to the request."""
+
+    item: T
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What retrieval chose for one request. `demonstrations` are in prompt order: the most similar last."""
+
+    risk: float
+    route: Route
+    principles: tuple[Principle, ...]
+    retrieved_principles: tuple[Scored[Principle], ...]
+    pinned: tuple[Demonstration, ...]
+    demonstrations: tuple[Scored[Demonstration], ...]

@@ -1,0 +1,150 @@
+"""An engine that replays a script and records what it was asked: for tests, and for trying prompts without a model."""
+
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import orjson
+import yaml
+
+from server.core.errors import ConfigurationError, NotOfferedError
+from server.core.types import Body
+from server.engine.base import EngineReply, EngineRequest
+
+_JSON = {"content-type": "application/json"}
+_EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+
+
+@dataclass(frozen=True)
+class ScriptedAnswer:
+    """What to answer when `match`, a regular expression, is found in the text of the prompt's last message.
+
+    `delay_s` passes before each word of a stream. A `status` other than 200 makes an error of the text.
+    """
+
+    text: str
+    match: str = ""
+    status: int = 200
+    delay_s: float = 0.0
+
+
+_DEFAULT = ScriptedAnswer("This is a scripted answer; no model was asked.")
+
+
+class ScriptedEngine:
+    """Answers with the first entry of `answers` that matches; `calls` keeps every request."""
+
+    def __init__(self, answers: Sequence[ScriptedAnswer] = (), *, model: str = "scripted") -> None:
+        self._answers = (*answers, _DEFAULT)
+        self._model = model
+        self.calls: list[EngineRequest] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Nothing to start."""
+        yield
+
+    @asynccontextmanager
+    async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+        """Replay. Raises NotOfferedError for other endpoints than chat and completions."""
+        if request.path not in {"/v1/chat/completions", "/v1/completions"}:
+            raise NotOfferedError(request.path)
+        self.calls.append(request)
+        body = orjson.loads(request.content)
+        answer = self._choose(_last_text(body))
+        if answer.status != 200:
+            yield EngineReply(answer.status, _JSON, _once(_error(answer)))
+        elif body.get("stream"):
+            yield EngineReply(200, _EVENTS, _stream(answer, body, is_chat=request.path == "/v1/chat/completions"))
+        else:
+            yield EngineReply(200, _JSON, _once(_whole(answer, body, is_chat=request.path == "/v1/chat/completions")))
+
+    async def list_models(self) -> Sequence[str]:
+        """The one scripted model."""
+        return (self._model,)
+
+    def _choose(self, text: str) -> ScriptedAnswer:
+        return next(answer for answer in self._answers if re.search(answer.match, text))
+
+
+def load_script(path: Path) -> list[ScriptedAnswer]:
+    """Read a YAML list of `{text, match, status, delay_s}`. Raises ConfigurationError naming the entry at fault."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"script: {path} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise ConfigurationError(f"script: {path} must hold a list of answers.")
+    return [_parse_answer(path, index, entry) for index, entry in enumerate(entries)]
+
+
+def _parse_answer(path: Path, index: int, entry: Any) -> ScriptedAnswer:
+    try:
+        answer = ScriptedAnswer(**entry)
+        re.compile(answer.match)
+    except (TypeError, re.error) as error:
+        raise ConfigurationError(f"script: {path}: answer {index}: {error}") from error
+    return answer
+
+
+def _last_text(body: Body) -> str:
+    if "messages" not in body:
+        return str(body.get("prompt", ""))
+    content = body["messages"][-1].get("content", "") if body["messages"] else ""
+    if isinstance(content, list):
+        return "\n".join(part.get("text", "") for part in content)
+    return str(content)
+
+
+async def _once(body: Body) -> AsyncIterator[bytes]:
+    yield orjson.dumps(body)
+
+
+def _error(answer: ScriptedAnswer) -> Body:
+    return {"error": {"message": answer.text, "type": "scripted_error", "param": None, "code": answer.status}}
+
+
+def _head(body: Body, *, is_chat: bool, chunk: bool) -> Body:
+    kind = ("chat.completion.chunk" if chunk else "chat.completion") if is_chat else "text_completion"
+    identifier = "chatcmpl-scripted" if is_chat else "cmpl-scripted"
+    return {"id": identifier, "object": kind, "created": int(time.time()), "model": body.get("model")}
+
+
+def _usage(answer: ScriptedAnswer, body: Body) -> Body:
+    """Counts words, since there is no tokenizer here."""
+    texts = [str(message.get("content", "")) for message in body.get("messages", [])] or [str(body.get("prompt", ""))]
+    prompt, completion = sum(len(text.split()) for text in texts), len(answer.text.split())
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _whole(answer: ScriptedAnswer, body: Body, *, is_chat: bool) -> Body:
+    content: Body = {"message": {"role": "assistant", "content": answer.text}} if is_chat else {"text": answer.text}
+    choices = [{"index": index, "finish_reason": "stop", **content} for index in range(body.get("n") or 1)]
+    return {**_head(body, is_chat=is_chat, chunk=False), "choices": choices, "usage": _usage(answer, body)}
+
+
+def _deltas(answer: ScriptedAnswer, *, is_chat: bool) -> Iterator[Body]:
+    words = re.findall(r"\S+\s*|\s+", answer.text)
+    if not is_chat:
+        yield from ({"text": word, "finish_reason": None} for word in words)
+        yield {"text": "", "finish_reason": "stop"}
+        return
+    yield {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    yield from ({"delta": {"content": word}, "finish_reason": None} for word in words)
+    yield {"delta": {}, "finish_reason": "stop"}
+
+
+async def _stream(answer: ScriptedAnswer, body: Body, *, is_chat: bool) -> AsyncIterator[bytes]:
+    head = _head(body, is_chat=is_chat, chunk=True)
+    for delta in _deltas(answer, is_chat=is_chat):
+        await anyio.sleep(answer.delay_s)
+        choices = [{"index": index, **delta} for index in range(body.get("n") or 1)]
+        yield b"data: " + orjson.dumps({**head, "choices": choices}) + b"\n\n"
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield b"data: " + orjson.dumps({**head, "choices": [], "usage": _usage(answer, body)}) + b"\n\n"
+    yield b"data: [DONE]\n\n"

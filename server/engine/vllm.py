@@ -1,0 +1,206 @@
+"""The vLLM engine in this process. Everything that touches vLLM is in this file.
+
+It stands on vLLM's own server application, the one `vllm serve` runs, built over an AsyncLLM and called as ASGI without
+a socket: request parsing, tools, structured output, logprobs, reasoning, multimodal parsing, errors and metrics are
+vLLM's, and every engine argument means what it means there. Four entry points of vLLM carry all of it: its argument
+parser, `build_async_engine_client`, `build_app` and `init_app_state`. Constant parts that were encoded once can be
+handed over as token ids, since `/v1/completions` takes them as its prompt.
+"""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from starlette.types import ASGIApp
+
+from server.core.errors import ConfigurationError, EngineStartError, EngineUnavailableError
+from server.engine.base import EngineReply, EngineRequest
+
+_logger = logging.getLogger(__name__)
+_ABORT_GRACE_S = 5.0
+
+
+class VllmEngine:
+    """An AsyncLLM with vLLM's serving layer over it.
+
+    `model` is a folder or a Hugging Face name, `served_name` what clients call it, `arguments` are handed to vLLM's
+    own command-line parser unchanged.
+    """
+
+    def __init__(self, model: str, *, served_name: str | None = None, arguments: Sequence[str] = ()) -> None:
+        names = ["--served-model-name", served_name] if served_name else []
+        self._arguments = ["--model", model, *names, *arguments]
+        self._app: ASGIApp | None = None
+        self._calls: TaskGroup
+        self._names: tuple[str, ...] = ()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load the model and warm it up; at the end stop the engine's processes."""
+        args = _parse_arguments(self._arguments)
+        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+        from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+        from vllm.entrypoints.launchers.app import build_app
+
+        started = False
+        try:
+            async with build_async_engine_client(args) as client:
+                tasks = await client.get_supported_tasks()
+                app = build_app(args, tasks, client.model_config)
+                await init_app_state(client, app.state, args, tasks)
+                self._names = tuple(args.served_model_name or [args.model])
+                async with app.router.lifespan_context(app), anyio.create_task_group() as self._calls:
+                    self._app, started = app, True
+                    yield
+                    self._calls.cancel_scope.cancel()
+        except Exception as error:
+            if started:
+                raise
+            raise EngineStartError(f"vLLM did not start: {error}") from error
+        finally:
+            self._app = None
+
+    @asynccontextmanager
+    async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+        """Call vLLM's application. Leaving early reports a disconnect to it, upon which vLLM aborts the request."""
+        if self._app is None:
+            raise EngineUnavailableError("The engine has not started yet.")
+        call = _Call(self._app, request)
+        self._calls.start_soon(call.run)
+        try:
+            yield await call.reply()
+        finally:
+            await call.disconnect()
+
+    async def list_models(self) -> Sequence[str]:
+        """The served names; `--served-model-name` may give several."""
+        return self._names
+
+
+def _parse_arguments(arguments: Sequence[str]) -> Any:
+    """Parse with vLLM's own parser. Raises ConfigurationError where vLLM is missing or refuses an argument."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    try:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"engine: vLLM is not installed ({error}). Install icalign[cpu] or icalign[gpu], or choose another engine."
+        ) from error
+    cli_env_setup()
+    parser = make_arg_parser(FlexibleArgumentParser(prog="icalign serve", add_help=False))
+    try:
+        args = parser.parse_args(list(arguments))
+        validate_parsed_serve_args(args)
+    except SystemExit as error:
+        raise ConfigurationError("engine_args: vLLM does not accept them; its message is above.") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"engine_args: {error}") from error
+    return args
+
+
+class _Call:
+    """One request to an ASGI application in this process, its answer read while it is made."""
+
+    def __init__(self, app: ASGIApp, request: EngineRequest) -> None:
+        self._app = app
+        self._request = request
+        self._body_sent = False
+        self._gone = anyio.Event()
+        self._finished = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._sender: MemoryObjectSendStream[MutableMapping[str, Any]]
+        self._receiver: MemoryObjectReceiveStream[MutableMapping[str, Any]]
+        # No slack: a reader that is slow holds the engine's answer back.
+        self._sender, self._receiver = anyio.create_memory_object_stream(0)
+
+    async def run(self) -> None:
+        """Run the application to its end. A failure shows to the reader as an answer cut short."""
+        try:
+            with self._scope:
+                async with self._sender:
+                    await self._app(_asgi_scope(self._request), self._receive, self._send)
+        except Exception:
+            if not self._gone.is_set():
+                _logger.exception("vLLM failed on %s", self._request.path)
+        finally:
+            self._finished.set()
+
+    async def reply(self) -> EngineReply:
+        try:
+            start = await self._receiver.receive()
+        except anyio.EndOfStream:
+            raise EngineUnavailableError("The engine ended the request without an answer.") from None
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]}
+        return EngineReply(start["status"], headers, self._chunks())
+
+    async def disconnect(self) -> None:
+        """Tell the application that the client is gone and let it abort; a no-op once it has finished.
+
+        Telling comes before cancelling, because vLLM's handlers run in tasks of their own, which a cancelled caller
+        would leave behind.
+        """
+        self._gone.set()
+        self._receiver.close()
+        with anyio.move_on_after(_ABORT_GRACE_S, shield=True):
+            await self._finished.wait()
+        self._scope.cancel()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                message = await self._receiver.receive()
+            except anyio.EndOfStream:
+                raise EngineUnavailableError("The engine stopped in the middle of its answer.") from None
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body"):
+                return
+
+    async def _receive(self) -> MutableMapping[str, Any]:
+        if not self._body_sent:
+            self._body_sent = True
+            return {"type": "http.request", "body": self._request.content, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            await self._sender.send(message)
+        except anyio.BrokenResourceError:
+            # What ASGI servers raise on a closed connection.
+            raise OSError("client disconnected") from None
+
+
+def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:
+    headers: Mapping[str, str] = {
+        **request.headers,
+        "content-type": "application/json",
+        "content-length": str(len(request.content)),
+    }
+    return {
+        "type": "http",
+        # 2.3: Starlette then listens for a disconnect at any time, not only when it next sends a chunk.
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": request.path,
+        "raw_path": request.path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": _encode(headers.items()),
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", 0),
+        "state": {},
+    }
+
+
+def _encode(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -1,0 +1,104 @@
+"""Which profile a request asks for, and what of it the request overrides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from server.core.errors import InvalidRequestError, OverrideError, UnknownProfileError
+from server.core.types import Body, Placement, Profile
+
+PROFILE_HEADER = "x-alignment-profile"
+
+
+class AlignmentOptions(BaseModel):
+    """The body field `alignment`: a profile, whether the answer carries its trace, and overrides of the profile."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: str | None = None
+    trace: bool = False
+    num_demonstrations: int | None = Field(default=None, ge=0, le=64)
+    num_principles: int | None = Field(default=None, ge=0, le=32)
+    budget_tokens: int | None = Field(default=None, ge=0)
+    min_similarity: float | None = Field(default=None, ge=-1, le=1)
+    placement: Placement | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """What is given beyond the profile's name and the wish for a trace."""
+        return self.model_dump(exclude={"profile", "trace"}, exclude_none=True)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request with its profile found. `body` is the client's, its model without suffix and `alignment` taken out."""
+
+    profile: Profile
+    body: Body
+    wants_trace: bool
+    overrides: Mapping[str, Any]
+
+
+def resolve(body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profile], default: str) -> Resolved:
+    """Find the profile by body field, header or model suffix; they may agree but not differ.
+
+    `headers` have lower-case names. Raises InvalidRequestError, UnknownProfileError or OverrideError.
+    """
+    options = parse_options(body.get("alignment"))
+    model, suffix = split_model(body.get("model"), profiles)
+    asked = {
+        "alignment.profile": options.profile,
+        PROFILE_HEADER: headers.get(PROFILE_HEADER),
+        "model": suffix,
+    }
+    param, name = _single({param: name for param, name in asked.items() if name is not None}, default)
+    if name not in profiles:
+        raise UnknownProfileError(name, sorted(profiles), param=param)
+    profile = _override(profiles[name], options.overrides())
+    kept = {field: value for field, value in body.items() if field != "alignment"}
+    if model is not None:
+        kept["model"] = model
+    return Resolved(profile, kept, options.trace, options.overrides())
+
+
+def parse_options(value: Any) -> AlignmentOptions:
+    """Check the body field `alignment`; None means all defaults. Raises InvalidRequestError naming the field."""
+    if value is None:
+        return AlignmentOptions()
+    try:
+        return AlignmentOptions.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        param = ".".join(("alignment", *(str(part) for part in fault["loc"])))
+        raise InvalidRequestError(f"{param}: {fault['msg']}.", param=param) from error
+
+
+def split_model(model: Any, profiles: Mapping[str, Profile]) -> tuple[str | None, str | None]:
+    """`name:profile` into its parts where the last part is a profile; any other model name stays whole."""
+    if not isinstance(model, str):
+        return None, None
+    name, separator, suffix = model.rpartition(":")
+    if separator and name and suffix in profiles:
+        return name, suffix
+    return model, None
+
+
+def _single(asked: Mapping[str, str], default: str) -> tuple[str, str]:
+    if len(set(asked.values())) > 1:
+        shown = ", ".join(f"{param} asks for {name!r}" for param, name in asked.items())
+        raise InvalidRequestError(f"The request names different profiles: {shown}. Name one.", param=next(iter(asked)))
+    return next(iter(asked.items()), ("model", default))
+
+
+def _override(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
+    for name in overrides:
+        if name not in profile.overridable:
+            allowed = ", ".join(sorted(profile.overridable)) or "nothing"
+            raise OverrideError(
+                f"Profile {profile.id!r} does not let a request override {name}; it allows {allowed}.",
+                param=f"alignment.{name}",
+            )
+    placement = overrides.get("placement", profile.placement)
+    retrieval = replace(profile.retrieval, **{name: value for name, value in overrides.items() if name != "placement"})
+    return replace(profile, placement=placement, retrieval=retrieval)

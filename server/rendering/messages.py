@@ -1,0 +1,57 @@
+"""Reads the client's messages: checks their form as far as rendering relies on it, and finds the text in them."""
+
+from typing import Any
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body
+
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+
+
+def check_messages(body: Body) -> list[Body]:
+    """The `messages` of a chat request. Raises InvalidRequestError naming the field at fault."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequestError("messages must be a list with at least one message.", param="messages")
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]")
+    return messages
+
+
+def _check_message(message: Any, where: str) -> None:
+    if not isinstance(message, dict):
+        raise InvalidRequestError(f"{where} must be an object with a role and content.", param=where)
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise InvalidRequestError(
+            f"{where}.role is {role!r}; it must be one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role"
+        )
+    if content is not None and not isinstance(content, str | list):
+        raise InvalidRequestError(f"{where}.content must be a string or a list of parts.", param=f"{where}.content")
+    for number, part in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(part, dict) or not isinstance(part.get("text", ""), str):
+            spot = f"{where}.content[{number}]"
+            raise InvalidRequestError(f"{spot} must be an object, its text a string.", param=spot)
+
+
+def text_of(message: Body) -> str:
+    """The text of a message, its text parts joined by line breaks; parts of other kinds have none."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if "text" in part)
+    return content or ""
+
+
+def query_of(messages: list[Body]) -> str:
+    """What retrieval looks for: the last user message, or the last message at all where no user has spoken."""
+    users = [message for message in messages if message["role"] == "user"]
+    return text_of((users or messages)[-1])
+
+
+def split_system(messages: list[Body]) -> tuple[str, list[Body]]:
+    """The text of the leading system and developer messages, joined by blank lines, and the messages after them."""
+    leading = 0
+    while leading < len(messages) and messages[leading]["role"] in _SYSTEM_ROLES:
+        leading += 1
+    return "\n\n".join(text_of(message) for message in messages[:leading]), messages[leading:]

@@ -1,0 +1,66 @@
+"""Picks demonstrations: near the request, unlike each other, within quotas and a token budget."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.core.types import Risk, Vectors
+
+_POOL_PER_RISK = 32
+
+
+def select(
+    similarities: NDArray[np.float32],
+    vectors: Vectors,
+    risks: Sequence[Risk],
+    num_tokens: Sequence[int],
+    *,
+    quotas: Mapping[Risk, int],
+    count: int,
+    budget_tokens: int,
+    mmr_lambda: float,
+    min_similarity: float,
+) -> list[int]:
+    """Indices of at most `count` demonstrations, the most similar last.
+
+    Maximal marginal relevance (Carbonell and Goldstein 1998): each pick maximises
+    `mmr_lambda * similarity - (1 - mmr_lambda) * likeness to what is already picked`, among those whose risk has quota
+    left and whose `num_tokens` still fit. All sequences are parallel, one entry per demonstration; ties go to the
+    earlier one.
+    """
+    left = dict(quotas)
+    pool = _pool(similarities, risks, left, min_similarity)
+    picked: list[int] = []
+    while len(picked) < count:
+        pool = [i for i in pool if left.get(risks[i], 0) > 0 and num_tokens[i] <= budget_tokens]
+        if not pool:
+            break
+        best = max(pool, key=lambda i: _marginal_relevance(i, picked, similarities, vectors, mmr_lambda))
+        picked.append(best)
+        pool.remove(best)
+        left[risks[best]] -= 1
+        budget_tokens -= num_tokens[best]
+    return sorted(picked, key=lambda i: (similarities[i], -i))
+
+
+def _pool(
+    similarities: NDArray[np.float32], risks: Sequence[Risk], quotas: Mapping[Risk, int], min_similarity: float
+) -> list[int]:
+    """The nearest few of each risk that has a quota: enough to choose from, however large the bank."""
+    pool: list[int] = []
+    taken = dict.fromkeys(Risk, 0)
+    for index in np.argsort(-similarities, kind="stable").tolist():
+        if similarities[index] < min_similarity:
+            break
+        if quotas.get(risks[index], 0) > 0 and taken[risks[index]] < _POOL_PER_RISK:
+            taken[risks[index]] += 1
+            pool.append(index)
+    return pool
+
+
+def _marginal_relevance(
+    index: int, picked: Sequence[int], similarities: NDArray[np.float32], vectors: Vectors, mmr_lambda: float
+) -> float:
+    likeness = max((float(vectors[index] @ vectors[other]) for other in picked), default=0.0)
+    return mmr_lambda * float(similarities[index]) - (1 - mmr_lambda) * likeness

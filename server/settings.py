@@ -1,0 +1,119 @@
+"""The only reader of the environment: flags over ICALIGN_* variables over icalign.toml."""
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from server.core.errors import ConfigurationError
+
+CONFIG_FILE = "icalign.toml"
+
+
+class EngineKind(StrEnum):
+    """Which engine runs prompts."""
+
+    VLLM = "vllm"
+    UPSTREAM = "upstream"
+    SCRIPTED = "scripted"
+
+
+class EmbedderKind(StrEnum):
+    """Which embedder compares texts; auto takes minilm where it is installed and wordllama elsewhere."""
+
+    AUTO = "auto"
+    MINILM = "minilm"
+    WORDLLAMA = "wordllama"
+
+
+def default_prompts_dir() -> Path:
+    """The prompts of this repository, or the ones inside an installed package."""
+    package = Path(__file__).parent
+    packaged = package / "prompts"
+    return packaged if packaged.is_dir() else package.parent / "prompts"
+
+
+def default_cache_dir() -> Path:
+    """Where prepared models are kept: XDG's cache folder."""
+    return Path("~/.cache/icalign").expanduser()
+
+
+class Settings(BaseSettings):
+    """Everything a deployer can set."""
+
+    model_config = SettingsConfigDict(env_prefix="ICALIGN_", extra="forbid", toml_file=CONFIG_FILE, frozen=True)
+
+    engine: EngineKind = EngineKind.VLLM
+    model: str = Field(default="smollm2-135m-instruct", description="packaged model, folder or Hugging Face name")
+    served_name: str | None = Field(default=None, description="what clients call the model; by default its own name")
+    engine_args: Annotated[list[str], NoDecode] = Field(default_factory=list, description="handed to vLLM unchanged")
+    upstream: str | None = Field(default=None, description="base URL of an OpenAI-compatible server")
+    upstream_api_key: SecretStr | None = Field(default=None, description="instead of the client's own key")
+    upstream_max_connections: int = Field(default=256, ge=1)
+    upstream_timeout_s: float = Field(default=600.0, gt=0, description="longest silence of the upstream")
+    script: Path | None = Field(default=None, description="answers of the scripted engine")
+    tokenizer: str | None = Field(default=None, description="for counting; by default the model's own")
+    prompts: Path = Field(default_factory=default_prompts_dir, description="folder of prompt files")
+    default_profile: str | None = Field(default=None, description="for requests that name none")
+    embedder: EmbedderKind = EmbedderKind.AUTO
+    cache_dir: Path = Field(default_factory=default_cache_dir, description="where prepared models are kept")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @field_validator("engine_args", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return shlex.split(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        if self.engine is EngineKind.UPSTREAM and not self.upstream:
+            raise ValueError("engine upstream needs upstream, the base URL of a server (https://host/v1)")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic-settings' own
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over environment over file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings:
+    """What is in force; flags of value None are not given. Raises ConfigurationError naming the setting."""
+    if config is not None and not config.is_file():
+        raise ConfigurationError(f"config: there is no file {config}.")
+    path = config or Path(CONFIG_FILE)
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return Configured(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_describe(fault) for fault in error.errors())) from error
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _describe(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting; known are {', '.join(Settings.model_fields)}"
+    return f"{name}: {message}" if isinstance(fault["input"], dict) else f"{name}: {message} (found {fault['input']!r})"

@@ -1,0 +1,80 @@
+"""One request's record. It holds ids, scores, counts and times, never the client's text."""
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from server.core.types import Body, Profile, Rendering, Selection
+
+_logger = logging.getLogger("server.trace")
+
+
+@dataclass
+class Trace:
+    """Filled in as the request goes its way; `outcome` is ok, error or disconnected."""
+
+    id: str = field(default_factory=lambda: f"trace-{secrets.token_hex(12)}")
+    profile: Profile | None = None
+    model: str | None = None
+    selection: Selection | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[str, Any] = field(default_factory=dict)
+    embedder: str | None = None
+    outcome: str = "disconnected"
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    _started_s: float = field(default_factory=time.perf_counter)
+
+    def mark(self, stage: str) -> None:
+        """Note how many milliseconds after the request's arrival `stage` was complete."""
+        self.timings_ms[stage] = round((time.perf_counter() - self._started_s) * 1000, 2)
+
+    def headers(self) -> dict[str, str]:
+        """Response headers: the trace id, and the profile once it is known."""
+        headers = {"x-alignment-trace-id": self.id}
+        return headers | {"x-alignment-profile": self.profile.label} if self.profile else headers
+
+    def to_json(self) -> Body:
+        """The trace as clients see it."""
+        body: Body = {"trace_id": self.id, "outcome": self.outcome, "model": self.model}
+        if self.profile is not None:
+            body |= _profile_json(self.profile)
+        if self.selection is not None:
+            body |= selection_json(self.selection)
+            body |= {"embedder": self.embedder, "tokens": dict(self.tokens), "overrides": dict(self.overrides)}
+        return body | {"timings_ms": dict(self.timings_ms)}
+
+    def write(self) -> None:
+        """Log the record as one line of JSON."""
+        self.mark("total")
+        _logger.info("%s", orjson.dumps(self.to_json()).decode())
+
+
+def selection_json(selection: Selection) -> Body:
+    """What was chosen: ids in prompt order, with the similarities that chose them."""
+    return {
+        "risk": round(selection.risk, 4),
+        "route": selection.route.value,
+        "principles": [item.id for item in selection.principles],
+        "retrieved_principles": [
+            _scored(scored.item.id, scored.similarity) for scored in selection.retrieved_principles
+        ],
+        "pinned_demonstrations": [item.id for item in selection.pinned],
+        "demonstrations": [
+            _scored(scored.item.id, scored.similarity) | {"risk": scored.item.risk.value}
+            for scored in selection.demonstrations
+        ],
+    }
+
+
+def _profile_json(profile: Profile) -> Body:
+    body: Body = {"profile": profile.id, "version": profile.version, "rendering": profile.rendering.value}
+    return body | {"placement": profile.placement.value} if profile.rendering is Rendering.CHAT else body
+
+
+def _scored(identifier: str, similarity: float) -> Body:
+    return {"id": identifier, "similarity": round(similarity, 4)}
