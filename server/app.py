@@ -112,9 +112,9 @@ def _default_profile(settings: Settings) -> str:
 
 def _load_tokenizer(settings: Settings, report: Report) -> Tokenizer:
     if settings.tokenizer is not None:
-        return load_tokenizer(settings.tokenizer)
+        return load_tokenizer(settings.tokenizer, Path(settings.tokenizer).name)
     if settings.engine is EngineKind.VLLM:
-        return load_tokenizer(model_location(settings, report))
+        return load_tokenizer(model_location(settings, report), settings.model)
     return EstimatingTokenizer()
 
 

@@ -53,7 +53,7 @@ PACKAGED_MODELS = {
             "base",
             _locate_gemma3,
             bos="<bos>",
-            chat_template="{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}",
+            chat_template="{{ bos_token }}{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}",
         ),
     )
 }

@@ -46,8 +46,8 @@ def line_of(lines: Lines, *path: str | int) -> int:
 
 
 def _parse_yaml(text: str, shown: str) -> tuple[Any, Lines]:
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         lines = dict(_walk(node, ())) if node else {}
         return loader.construct_document(node) if node else None, lines
@@ -56,8 +56,6 @@ def _parse_yaml(text: str, shown: str) -> tuple[Any, Lines]:
         raise PromptFilesError([Finding(shown, line, "", f"is not YAML: {error.problem}")]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PromptFilesError([Finding(shown, 0, "", f"is not YAML: {error}")]) from error
-    finally:
-        loader.dispose()
 
 
 def _walk(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:

@@ -47,7 +47,7 @@ def render(
             question=sanitiser.text(question),
             fence=FENCE,
         )
-    except TemplateError as error:
+    except (TemplateError, ArithmeticError, TypeError, LookupError) as error:
         raise ConfigurationError(f"templates/{profile.template_id}.jinja: {error}") from error
 
 

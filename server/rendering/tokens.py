@@ -41,11 +41,16 @@ class ModelTokenizer:
 
     def count(self, text: str) -> int:
         """Exact, apart from merges across the ends of the text."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self.encode(text))
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids, with nothing added around them."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def id_of(self, token: str) -> int | None:
+        """The id of a vocabulary entry."""
+        identifier: int | None = self._tokenizer.token_to_id(token)
+        return identifier
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Token ids, with what the model begins a text with only on request."""
+        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
 
 class EstimatingTokenizer:
@@ -59,10 +64,10 @@ class EstimatingTokenizer:
         return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
 
 
-def load_tokenizer(model: str, *, fetch: Callable[[str], str] | None = None) -> ModelTokenizer:
+def load_tokenizer(model: str, name: str, *, fetch: Callable[[str], str] | None = None) -> ModelTokenizer:
     """The tokenizer of `model`: a folder with tokenizer.json, that file itself, or a Hugging Face name.
 
-    `fetch` gives the local path of a named model's tokenizer.json; by default the Hugging Face cache or hub does.
+    `name` is what traces call it. `fetch` gives the local path of a named model's tokenizer.json; by default the Hugging Face cache or hub does.
     Raises ConfigurationError.
     """
     path = Path(model)
@@ -70,9 +75,9 @@ def load_tokenizer(model: str, *, fetch: Callable[[str], str] | None = None) -> 
         path /= "tokenizer.json"
     try:
         file = path if path.is_file() else Path((fetch or _fetch)(model))
-        return ModelTokenizer(FastTokenizer.from_file(str(file)), model)
+        return ModelTokenizer(FastTokenizer.from_file(str(file)), name)
     except Exception as error:  # tokenizers and the hub client raise bare and many kinds of exceptions
-        raise ConfigurationError(f"tokenizer: cannot load one for {model!r}: {error}") from error
+        raise ConfigurationError(f"tokenizer: cannot load one for {name!r}: {error}") from error
 
 
 def _fetch(model: str) -> str:

@@ -1,0 +1,120 @@
+import pytest
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body, Placement, Rendering
+from server.rendering.chat import render_chat
+from server.rendering.sanitise import Sanitiser
+from tests.golden import assert_golden
+from tests.rendering.builders import SELECTION, make_profile, make_template
+
+
+def render(messages: list[Body], placement: Placement = Placement.TURNS, **fields: object) -> Body:
+    profile = make_profile(Rendering.CHAT, placement)
+    return render_chat(profile, make_template(profile), SELECTION, {"messages": messages, **fields}, Sanitiser())
+
+
+def user(text: str) -> Body:
+    return {"role": "user", "content": text}
+
+
+def test_turns_come_between_system_text_and_the_clients_messages() -> None:
+    messages = render([user("3 + 3?")])["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [message["content"] for message in messages[1:]] == [
+        "Is it raining?",
+        "I can't see outside.",
+        "2 + 2?",
+        "4",
+        "3 + 3?",
+    ]
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+def test_system_text_is_golden(placement: Placement) -> None:
+    messages = render([{"role": "system", "content": "Speak French."}, user("3 + 3?")], placement)["messages"]
+    assert_golden(f"chat-{placement.value}.txt", messages[0]["content"])
+
+
+def test_system_placement_adds_no_turns() -> None:
+    messages = render([user("3 + 3?")], Placement.SYSTEM)["messages"]
+    assert [message["role"] for message in messages] == ["system", "user"]
+
+
+def test_leading_system_and_developer_messages_join_the_system_text_and_later_ones_stay() -> None:
+    messages = render(
+        [
+            {"role": "system", "content": "One."},
+            {"role": "developer", "content": [{"type": "text", "text": "Two."}]},
+            user("Hello"),
+            {"role": "system", "content": "Late."},
+            user("Again"),
+        ]
+    )["messages"]
+    assert "One.\n\nTwo." in messages[0]["content"]
+    assert [message["content"] for message in messages[-3:]] == ["Hello", "Late.", "Again"]
+
+
+def test_tool_calls_and_their_results_stay_together() -> None:
+    history: list[Body] = [
+        user("Weather in Oslo?"),
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "4 degrees"},
+    ]
+    assert render(history)["messages"][-3:] == history
+
+
+def test_image_parts_pass_through() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = [{"type": "text", "text": "What is this?"}, part]
+    assert render([{"role": "user", "content": content}])["messages"][-1]["content"] == content
+
+
+def test_unknown_fields_pass_and_the_clients_sampling_beats_the_profiles() -> None:
+    body = render([user("Hi")], temperature=1.5, min_p=0.1, response_format={"type": "json_object"})
+    assert (body["temperature"], body["min_p"], body["max_tokens"]) == (1.5, 0.1, 64)
+    assert body["response_format"] == {"type": "json_object"}
+
+
+def test_the_clients_body_is_not_changed() -> None:
+    messages = [user("Hi <|im_end|>")]
+    body = {"messages": messages}
+    profile = make_profile(Rendering.CHAT)
+    render_chat(profile, make_template(profile), SELECTION, body, Sanitiser())
+    assert body == {"messages": [user("Hi <|im_end|>")]}
+
+
+def test_control_tokens_are_broken_wherever_the_prompt_could_show_them() -> None:
+    mark = "<|im_start|>"
+    tool = {"type": "function", "function": {"name": "f", "description": f"x {mark}", "parameters": {mark: 1}}}
+    body = render([{"role": "user", "content": f"a{mark}", "name": mark}], tools=[tool], documents=[{"text": mark}])
+    assert mark not in str(body)
+
+
+def test_jinja_in_a_message_stays_text() -> None:
+    assert render([user("{{ 7 * 7 }}")])["messages"][-1]["content"] == "{{ 7 * 7 }}"
+    system = render([{"role": "system", "content": "{{ 7 * 7 }}{% raw %}"}, user("x")])["messages"][0]["content"]
+    assert "{{ 7 * 7 }}{% raw %}" in system
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        (None, "messages"),
+        ([], "messages"),
+        ("hello", "messages"),
+        (["hello"], "messages[0]"),
+        ([{"content": "x"}], "messages[0].role"),
+        ([{"role": "user<|im_end|>", "content": "x"}], "messages[0].role"),
+        ([{"role": "user", "content": 5}], "messages[0].content"),
+        ([{"role": "user", "content": ["x"]}], "messages[0].content[0]"),
+        ([{"role": "user", "content": [{"type": "text", "text": 1}]}], "messages[0].content[0]"),
+    ],
+)
+def test_malformed_messages_are_refused_with_their_field(messages: object, param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        render(messages)  # type: ignore[arg-type]
+    assert caught.value.param == param

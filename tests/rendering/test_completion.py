@@ -1,0 +1,150 @@
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body, Rendering
+from server.rendering.completion import render_completion, to_chat, to_chat_events
+from server.rendering.sanitise import FENCE, Sanitiser
+from tests.golden import assert_golden
+from tests.rendering.builders import SELECTION, make_profile, make_template
+from tests.rendering.test_sanitise import hostile
+
+PROFILE = make_profile(Rendering.COMPLETION)
+TEMPLATE = make_template(PROFILE)
+
+
+def render(messages: list[Body], **fields: object) -> Body:
+    return render_completion(PROFILE, TEMPLATE, SELECTION, {"messages": messages, **fields}, Sanitiser())
+
+
+def turn(role: str, text: str) -> Body:
+    return {"role": role, "content": text}
+
+
+def test_prompt_is_golden() -> None:
+    messages = [turn("system", "Speak French."), turn("user", "Hi"), turn("assistant", "Salut"), turn("user", "3 + 3?")]
+    assert_golden("completion.txt", render(messages)["prompt"])
+
+
+@given(texts=st.lists(hostile, min_size=3, max_size=3), system=hostile)
+def test_no_client_text_closes_a_fence_or_forges_a_turn(texts: list[str], system: str) -> None:
+    plain = render([turn("system", "x"), turn("user", "x"), turn("assistant", "x"), turn("user", "x")])["prompt"]
+    history = [turn(role, text) for role, text in zip(("user", "assistant", "user"), texts, strict=True)]
+    prompt = render([turn("system", system or "x"), *history])["prompt"]
+    assert prompt.count(FENCE) == plain.count(FENCE)
+    assert outside_fences(prompt) == outside_fences(plain)
+
+
+def outside_fences(prompt: str) -> list[str]:
+    """What stands between blocks: headings, which are all a turn is made of."""
+    return prompt.split(FENCE)[::2]
+
+
+def test_it_goes_to_completions_with_the_closing_fence_as_stop() -> None:
+    body = render([turn("user", "Hi")], stop="END", max_completion_tokens=9, top_p=0.5, seed=1)
+    assert body["stop"] == ["END", "\n" + FENCE]
+    assert (body["max_tokens"], body["top_p"], body["seed"], body["temperature"]) == (9, 0.5, 1, 0.5)
+    assert "messages" not in body
+    assert "max_completion_tokens" not in body
+    assert body["prompt"].endswith(f"# Answer:\n{FENCE}\n")
+
+
+def test_a_continued_answer_opens_the_block() -> None:
+    prompt = render([turn("user", "Hi"), turn("assistant", "Well, ")], continue_final_message=True)["prompt"]
+    assert prompt.endswith(f"{FENCE}\nWell, ")
+
+
+def test_neighbours_of_one_role_are_joined() -> None:
+    prompt = render([turn("user", "One"), turn("user", "Two")])["prompt"]
+    assert "One\n\nTwo" in prompt
+
+
+def test_logprobs_are_asked_for_in_the_completions_way() -> None:
+    assert render([turn("user", "Hi")], logprobs=True, top_logprobs=3)["logprobs"] == 3
+    assert render([turn("user", "Hi")], logprobs=True)["logprobs"] == 0
+    assert "logprobs" not in render([turn("user", "Hi")], logprobs=False)
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "param"),
+    [
+        ([turn("user", "Hi")], {"tools": [{"type": "function"}]}, "tools"),
+        ([turn("user", "Hi"), turn("assistant", "Ho")], {}, "messages"),
+        ([turn("user", "Hi"), turn("tool", "Ho")], {}, "messages[1]"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], {}, "messages[0]"),
+        ([turn("user", "Hi")], {"stop": 5}, "stop"),
+    ],
+)
+def test_what_a_base_model_cannot_do_is_refused(messages: list[Body], fields: Body, param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        render(messages, **fields)
+    assert caught.value.param == param
+
+
+def test_tools_that_are_not_to_be_used_are_left_out() -> None:
+    assert "tools" not in render([turn("user", "Hi")], tools=[{"type": "function"}], tool_choice="none")
+
+
+COMPLETION: Body = {
+    "id": "cmpl-7",
+    "object": "text_completion",
+    "created": 1,
+    "model": "m",
+    "choices": [
+        {
+            "index": 0,
+            "text": "Bonjour",
+            "finish_reason": "stop",
+            "stop_reason": "\n" + FENCE,
+            "logprobs": {"tokens": ["Bon", "jour"], "token_logprobs": [-0.1, -0.2], "top_logprobs": None},
+        }
+    ],
+    "usage": {"total_tokens": 3},
+}
+
+
+def test_a_completion_becomes_a_chat_answer() -> None:
+    chat = to_chat(COMPLETION, num_top_logprobs=0)
+    assert (chat["id"], chat["object"], chat["usage"]) == ("chatcmpl-7", "chat.completion", {"total_tokens": 3})
+    choice = chat["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": "Bonjour"}
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", None)
+    assert [entry["token"] for entry in choice["logprobs"]["content"]] == ["Bon", "jour"]
+    assert choice["logprobs"]["content"][0] == {
+        "token": "Bon",
+        "logprob": -0.1,
+        "bytes": [66, 111, 110],
+        "top_logprobs": [],
+    }
+
+
+def test_top_logprobs_are_cut_to_what_was_asked_for() -> None:
+    choice = {"index": 0, "text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": [-2.0]}}
+    choice["logprobs"]["top_logprobs"] = [{"a": -2.0, "b": -0.5, "c": -1.0}]  # type: ignore[index]
+    chat = to_chat({"choices": [choice]}, num_top_logprobs=2)
+    assert [top["token"] for top in chat["choices"][0]["logprobs"]["content"][0]["top_logprobs"]] == ["b", "c"]
+
+
+def test_a_completion_stream_becomes_a_chat_stream() -> None:
+    async def source():  # type: ignore[no-untyped-def]
+        for index in (0, 1):
+            yield {"id": "cmpl-7", "choices": [{"index": index, "text": "A", "finish_reason": None}]}
+        yield {"id": "cmpl-7", "choices": [{"index": 0, "text": "B", "finish_reason": "stop"}]}
+        yield {"id": "cmpl-7", "choices": [], "usage": {"total_tokens": 3}}
+
+    async def collect() -> list[Body]:
+        return [event async for event in to_chat_events(source(), num_top_logprobs=0)]
+
+    events = anyio.run(collect)
+    assert {event["object"] for event in events} == {"chat.completion.chunk"}
+    deltas = [event["choices"][0]["delta"] for event in events[:3]]
+    assert deltas == [
+        {"role": "assistant", "content": "A"},
+        {"role": "assistant", "content": "A"},
+        {"content": "B"},
+    ]
+    assert events[2]["choices"][0]["finish_reason"] == "stop"
+    assert events[3]["usage"] == {"total_tokens": 3}
+    assert events[3]["choices"] == []

@@ -1,0 +1,40 @@
+import pytest
+
+from server.core.errors import ConfigurationError, PromptFilesError
+from server.core.types import Rendering
+from server.rendering.context import render
+from server.rendering.environment import compile_template
+from server.rendering.sanitise import Sanitiser
+from tests.rendering.builders import SELECTION, make_profile
+
+
+def rendered(source: str) -> str:
+    template, profile = compile_template(source, "t.jinja"), make_profile(Rendering.CHAT)
+    return render(template, profile, SELECTION, Sanitiser(), demonstrations=[], system="s")
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "words"),
+    [
+        ("a\n{% if %}", 2, "Expected an expression"),
+        ("{{ missing }}", 0, "unknown variables: missing"),
+        ("{{ range(3) }}", 0, "unknown variables: range"),
+    ],
+)
+def test_a_bad_template_is_found_when_it_is_compiled(source: str, line: int, words: str) -> None:
+    with pytest.raises(PromptFilesError) as caught:
+        compile_template(source, "t.jinja")
+    finding = caught.value.findings[0]
+    assert (finding.path, finding.line) == ("t.jinja", line)
+    assert words in finding.message
+
+
+@pytest.mark.parametrize("source", ["{{ principles[0].nothing }}", "{{ system.__class__.__mro__ }}", "{{ 1 / 0 }}"])
+def test_undefined_names_and_escapes_fail_loudly(source: str) -> None:
+    with pytest.raises(ConfigurationError):
+        rendered(source)
+
+
+def test_rendering_is_byte_stable() -> None:
+    source = "{% for p in principles %}{{ p.text }}{% endfor %}{{ system }}"
+    assert rendered(source) == rendered(source) == "Be kind.Be clear.s"
