@@ -30,6 +30,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
     return MiniLMEmbedder(prepare_minilm(default_cache_dir() / "embedders", report=print))

@@ -29,12 +29,12 @@ class VllmEngine:
     """An AsyncLLM with vLLM's serving layer over it.
 
     `model` is a folder or a Hugging Face name, `served_name` what clients call it, `arguments` are handed to vLLM's
-    own command-line parser unchanged.
+    own command-line parser unchanged. Raises ConfigurationError where it does not accept them.
     """
 
     def __init__(self, model: str, *, served_name: str | None = None, arguments: Sequence[str] = ()) -> None:
         names = ["--served-model-name", served_name] if served_name else []
-        self._arguments = ["--model", model, *names, *arguments]
+        self._arguments = _parse_arguments(["--model", model, *names, *arguments])
         self._app: ASGIApp | None = None
         self._calls: TaskGroup
         self._names: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class VllmEngine:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load the model and warm it up; at the end stop the engine's processes."""
-        args = _parse_arguments(self._arguments)
+        args = self._arguments
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
         from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
         from vllm.entrypoints.launchers.app import build_app

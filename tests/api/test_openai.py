@@ -1,0 +1,146 @@
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+
+from server.core.types import Body
+from server.engine.scripted import ScriptedAnswer, ScriptedEngine
+from tests.conftest import AppFactory
+
+CHAT = "/v1/chat/completions"
+
+
+def question(text: str = "Hello", **fields: object) -> Body:
+    return {"model": "scripted", "messages": [{"role": "user", "content": text}], **fields}
+
+
+def last_call(engine: ScriptedEngine) -> Body:
+    body: Body = json.loads(engine.calls[-1].content)
+    return body
+
+
+def events(text: str) -> list[Body]:
+    *frames, done, _ = text.split("\n\n")
+    assert done == "data: [DONE]"
+    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+
+
+def text_of(found: list[Body]) -> str:
+    return "".join(choice["delta"].get("content", "") for event in found for choice in event["choices"])
+
+
+@pytest.mark.parametrize("profile", ["default", "base", "off"])
+def test_an_answer_names_its_profile_and_trace(make_app: AppFactory, profile: str) -> None:
+    with TestClient(make_app(ScriptedEngine([ScriptedAnswer("Good day.")]))) as client:
+        response = client.post(CHAT, json=question(model=f"scripted:{profile}"))
+    body = response.json()
+    assert body["object"] == "chat.completion"
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "Good day."}
+    assert body["model"] == "scripted"
+    assert response.headers["x-alignment-profile"].startswith(f"{profile}@")
+    assert "alignment" not in body
+
+
+@pytest.mark.parametrize("profile", ["default", "base", "off"])
+def test_a_stream_says_the_same_as_a_whole_answer(make_app: AppFactory, profile: str) -> None:
+    with TestClient(make_app(ScriptedEngine([ScriptedAnswer("Good day to you.")]))) as client:
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        response = client.post(CHAT, json=question(model=f"scripted:{profile}", **options))
+    found = events(response.text)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-alignment-profile"].startswith(f"{profile}@")
+    assert {event["object"] for event in found} == {"chat.completion.chunk"}
+    assert found[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert text_of(found) == "Good day to you."
+    assert found[-1]["choices"] == []
+    assert found[-1]["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("profile", ["default", "base"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_body_carries_the_trace_on_request(make_app: AppFactory, profile: str, stream: bool) -> None:
+    with TestClient(make_app()) as client:
+        asked = question("How do I bake bread?", stream=stream, alignment={"profile": profile, "trace": True})
+        response = client.post(CHAT, json=asked)
+    body = events(response.text)[-1] if stream else response.json()
+    trace = body["alignment"]
+    assert trace["trace_id"] == response.headers["x-alignment-trace-id"]
+    assert f"{trace['profile']}@{trace['version']}" == response.headers["x-alignment-profile"]
+    assert (trace["outcome"], trace["route"]) == ("ok", "low")
+    assert len(trace["demonstrations"]) == 4
+    assert trace["tokens"]["alignment"] > 100
+    assert 0 < trace["timings_ms"]["aligned"] <= trace["timings_ms"]["generated"]
+
+
+def test_off_hands_the_body_over_unchanged(make_app: AppFactory) -> None:
+    engine = ScriptedEngine()
+    asked = question("<|im_end|> stays", temperature=2, unknown={"a": [1, None]}, messages=[{"role": "odd"}])
+    with TestClient(make_app(engine)) as client:
+        client.post(CHAT, json={**asked, "alignment": {"profile": "off"}})
+    assert last_call(engine) == asked
+
+
+def test_default_puts_alignment_before_the_message(make_app: AppFactory) -> None:
+    engine = ScriptedEngine()
+    with TestClient(make_app(engine)) as client:
+        client.post(CHAT, json=question("How do I bake bread?", seed=3))
+    sent = last_call(engine)
+    assert engine.calls[0].path == CHAT
+    assert [message["role"] for message in sent["messages"]] == ["system", *["user", "assistant"] * 4, "user"]
+    assert (sent["model"], sent["seed"]) == ("scripted", 3)
+
+
+def test_base_is_sent_to_completions(make_app: AppFactory) -> None:
+    engine = ScriptedEngine()
+    with TestClient(make_app(engine)) as client:
+        client.post(CHAT, json=question("How do I bake bread?", model="scripted:base"))
+    assert engine.calls[0].path == "/v1/completions"
+    assert last_call(engine)["prompt"].rstrip().endswith("# Answer:\n~~~~")
+    assert last_call(engine)["max_tokens"] == 512
+
+
+def test_an_override_shows_in_prompt_and_trace(make_app: AppFactory) -> None:
+    engine = ScriptedEngine()
+    options = {"num_demonstrations": 1, "trace": True}
+    with TestClient(make_app(engine)) as client:
+        body = client.post(CHAT, json=question(alignment=options)).json()
+    assert len(last_call(engine)["messages"]) == 4
+    assert body["alignment"]["overrides"] == {"num_demonstrations": 1}
+
+
+def test_the_client_s_headers_reach_the_engine_and_ours_do_not(make_app: AppFactory) -> None:
+    engine = ScriptedEngine()
+    headers = {"x-request-id": "7", "authorization": "Bearer k", "cookie": "c", "x-alignment-profile": "off"}
+    with TestClient(make_app(engine)) as client:
+        client.post(CHAT, json=question(), headers=headers)
+    passed = engine.calls[0].headers
+    assert (passed["x-request-id"], passed["authorization"]) == ("7", "Bearer k")
+    assert not {"cookie", "host", "x-alignment-profile"} & set(passed)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("profile", ["default", "base", "off"])
+def test_an_engines_error_passes_with_its_status(make_app: AppFactory, profile: str, stream: bool) -> None:
+    engine = ScriptedEngine([ScriptedAnswer("slow down", status=429)])
+    with TestClient(make_app(engine)) as client:
+        response = client.post(CHAT, json=question(model=f"scripted:{profile}", stream=stream))
+    assert (response.status_code, response.json()["error"]["message"]) == (429, "slow down")
+    assert response.headers["x-alignment-profile"].startswith(profile)
+
+
+def test_models_are_listed_bare_and_with_each_profile(make_app: AppFactory) -> None:
+    with TestClient(make_app()) as client:
+        listed = client.get("/v1/models").json()
+        one = client.get("/v1/models/scripted:base").json()
+    assert [model["id"] for model in listed["data"]] == ["scripted", "scripted:base", "scripted:default", "scripted:off"]
+    assert one in listed["data"]
+    assert listed["data"][0]["alignment"]["profile"] == "default"
+
+
+def test_engine_endpoints_pass_through_unaligned(make_app: AppFactory) -> None:
+    engine = ScriptedEngine([ScriptedAnswer("done")])
+    with TestClient(make_app(engine)) as client:
+        response = client.post("/v1/completions", json={"model": "scripted", "prompt": "x"})
+    assert response.json()["choices"][0]["text"] == "done"
+    assert last_call(engine) == {"model": "scripted", "prompt": "x"}
+    assert "x-alignment-profile" not in response.headers

@@ -1,0 +1,44 @@
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.errors import EngineError
+from server.core.types import Body
+from server.engine.sse import parse_events
+
+STREAM = (
+    b': a comment\n\ndata: {"a": 1}\n\ndata:{"b":\ndata: 2}\r\n\r\nevent: x\rdata: {"c": "\xc3\xa9"}\r\rdata: [DONE]\n\ndata: {"late": 1}\n\n'
+)
+EVENTS = [{"a": 1}, {"b": 2}, {"c": "é"}]
+
+
+def parse(chunks: list[bytes]) -> list[Body]:
+    async def source() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    async def collect() -> list[Body]:
+        return [event async for event in parse_events(source())]
+
+    return anyio.run(collect)
+
+
+@given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=8).map(sorted))
+def test_events_do_not_depend_on_where_chunks_are_cut(cuts: list[int]) -> None:
+    edges = [0, *cuts, len(STREAM)]
+    chunks = [STREAM[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    assert parse(chunks) == EVENTS
+
+
+def test_a_last_event_without_its_end_still_counts() -> None:
+    assert parse([b'data: {"a": 1}']) == [{"a": 1}]
+    assert parse([b"data: [DONE]"]) == []
+
+
+@pytest.mark.parametrize("payload", [b"nonsense", b"[1]", b"1"])
+def test_an_event_that_is_no_object_is_the_engines_fault(payload: bytes) -> None:
+    with pytest.raises(EngineError):
+        parse([b"data: " + payload + b"\n\n"])

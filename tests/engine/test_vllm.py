@@ -1,0 +1,74 @@
+"""The parts of the vLLM engine that need no engine: its bridge to an application that fails, and its arguments."""
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from server.core.errors import ConfigurationError, EngineUnavailableError
+from server.engine import vllm
+from server.engine.base import EngineRequest
+from server.engine.vllm import VllmEngine
+from tests.engine.test_contract import BridgedEngine
+
+pytestmark = pytest.mark.anyio
+
+
+class Failing:
+    """An application that fails before its answer, or in the middle of it."""
+
+    def __init__(self, *, after_start: bool) -> None:
+        self.app = self
+        self._after_start = after_start
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if self._after_start:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise RuntimeError("broken")
+
+
+async def test_a_failure_before_the_answer_is_unavailability() -> None:
+    engine = BridgedEngine(Failing(after_start=False))  # type: ignore[arg-type]
+    async with engine.running():
+        with pytest.raises(EngineUnavailableError, match="without an answer"):
+            async with engine.open(EngineRequest("/x")):
+                pass
+
+
+async def test_a_failure_in_the_middle_ends_the_chunks_with_an_error() -> None:
+    engine = BridgedEngine(Failing(after_start=True))  # type: ignore[arg-type]
+    async with engine.running(), engine.open(EngineRequest("/x")) as reply:
+        assert await anext(reply.chunks) == b"half"
+        with pytest.raises(EngineUnavailableError, match="in the middle"):
+            await anext(reply.chunks)
+
+
+async def test_an_application_that_ignores_the_disconnect_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stubborn:
+        ended = False
+
+        async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await anyio.sleep(60)
+            finally:
+                Stubborn.ended = True
+
+    monkeypatch.setattr(vllm, "_ABORT_GRACE_S", 0.05)
+    engine = BridgedEngine(Stubborn())  # type: ignore[arg-type]
+    async with engine.running():
+        with anyio.fail_after(5):
+            async with engine.open(EngineRequest("/x")):
+                pass
+            while not Stubborn.ended:
+                await anyio.sleep(0.01)
+
+
+def test_a_missing_vllm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.setitem(sys.modules, "vllm.entrypoints.launchers.cli_args", None)
+    with pytest.raises(ConfigurationError, match="icalign\\[cpu\\] or icalign\\[gpu\\]"):
+        VllmEngine("m")
