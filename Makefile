@@ -11,13 +11,14 @@ LOCK := requirements-$(DEVICE).lock
 # Where the CPU build of torch comes from if pip's own sources do not have it.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-# vLLM on the CPU: gigabytes of memory for the KV cache.
+# On the CPU: gigabytes of memory for the KV cache, and no compilation, which needs a C++ compiler and takes a minute.
 export VLLM_CPU_KVCACHE_SPACE ?= 2
+DEVICE_ARGS := $(if $(filter cpu,$(DEVICE)),--enforce-eager)
 
 .PHONY: serve test check unit bench lock clean
 
 serve: $(VENV)/ready
-	$(BIN)/icalign serve $(ARGS)
+	$(BIN)/icalign serve $(DEVICE_ARGS) $(ARGS)
 
 test: check unit
 

