@@ -99,8 +99,16 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self._announce(await self._first_model())
+
+    async def _first_model(self) -> str:
+        """The engine's default model; an upstream that is not up yet has none to name."""
+        try:
             names = await self.config.app.state.pipeline.engine.list_models()  # type: ignore[union-attr]
-            self._announce(names[0] if names else self._settings.model)
+        except IcalignError as error:
+            _report(f"The engine cannot list its models yet: {error}")
+            return "MODEL"
+        return names[0] if names else "MODEL"
 
     def _announce(self, model: str) -> None:
         port = self.servers[0].sockets[0].getsockname()[1]
@@ -116,6 +124,8 @@ class _Server(uvicorn.Server):
 def _serve(settings: Settings) -> None:
     # Before anything is imported that would set up logging its own way.
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    # One line for every request to an upstream says nothing that the trace does not.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     from server.app import create_app
 
     application = create_app(settings, report=_report)

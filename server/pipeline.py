@@ -15,7 +15,7 @@ from server.core.errors import EngineError
 from server.core.types import Body, Demonstration, Profile, Rendering, Scored, Selection
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.sse import parse_events
-from server.profiles.resolve import Resolved, resolve
+from server.profiles.resolve import Resolved, resolve, resolve_plain
 from server.rendering.chat import render_chat
 from server.rendering.completion import render_completion, to_chat, to_chat_events
 from server.rendering.messages import check_messages, query_of, text_of
@@ -96,8 +96,8 @@ class Pipeline:
 
     @asynccontextmanager
     async def pass_through(self, request: EngineRequest) -> AsyncIterator[Answer]:
-        """Hand `request` to the engine unaligned, and its answer back as it is. Raises EngineError."""
-        passed = replace(request, headers=_engine_headers(request.headers))
+        """Hand `request` to the engine unaligned, and its answer back as it is. Raises RequestError and EngineError."""
+        passed = replace(request, content=self._plain(request), headers=_engine_headers(request.headers))
         async with self.engine.open(passed) as reply:
             headers = _answer_headers(reply)
             if reply.is_stream:
@@ -137,6 +137,17 @@ class Pipeline:
             **selection_json(selection),
             "neighbours": [_neighbour_json(scored) for scored in neighbours],
         }
+
+    def _plain(self, request: EngineRequest) -> bytes:
+        """The content without a choice of profile; what is not a JSON object is the engine's to refuse."""
+        try:
+            body = orjson.loads(request.content)
+        except ValueError:
+            return request.content
+        if not isinstance(body, dict):
+            return request.content
+        plain = resolve_plain(body, request.headers, self.prompts.profiles)
+        return request.content if plain == body else orjson.dumps(plain)
 
     def _align(self, resolved: Resolved, trace: Trace) -> Aligned:
         profile, body = resolved.profile, resolved.body

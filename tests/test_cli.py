@@ -34,7 +34,10 @@ def test_config_prints_what_is_in_force_with_secrets_masked(tmp_path: Path) -> N
     [
         (["serve", "--engine", "upstream"], "icalign: settings: engine upstream needs upstream"),
         (["serve", "--engine", "scripted", "--prompts", "nowhere"], "icalign: nowhere: is not a prompts folder"),
-        (["serve", "--engine", "scripted", "--default-profile", "x"], "icalign: default_profile: there is no profile 'x'"),
+        (
+            ["serve", "--engine", "scripted", "--default-profile", "x"],
+            "icalign: default_profile: there is no profile 'x'",
+        ),
         (["serve", "--engine", "scripted", "--script", "nowhere"], "icalign: script: nowhere cannot be read"),
         (["serve", "--config", "nowhere"], "icalign: config: there is no file nowhere"),
         (["serve", "--upstream", "nonsense"], "icalign: upstream: 'nonsense' needs the form"),
@@ -78,6 +81,13 @@ def test_serve_says_what_it_serves_and_answers(tmp_path: Path) -> None:
     announced = log.read_text()
     assert f"Serving scripted at {url}/v1, profile base" in announced
     assert f"curl {url}/v1/chat/completions" in announced
+
+
+def test_an_upstream_may_come_up_later(tmp_path: Path) -> None:
+    with icalign_serve(["--upstream", "http://127.0.0.1:1/v1"], tmp_path / "log") as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+        ready = httpx.get(f"{url}/ready")
+    assert (ready.status_code, ready.json()["error"]["code"]) == (503, "engine_unavailable")
 
 
 def test_serve_stops_when_told_to(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.core.errors import InvalidRequestError, OverrideError, UnknownProfileError
-from server.core.types import Body, Placement, Profile
+from server.core.types import Body, Placement, Profile, Rendering
 
 PROFILE_HEADER = "x-alignment-profile"
 
@@ -46,20 +46,28 @@ def resolve(body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profi
     `headers` have lower-case names. Raises InvalidRequestError, UnknownProfileError or OverrideError.
     """
     options = parse_options(body.get("alignment"))
-    model, suffix = split_model(body.get("model"), profiles)
-    asked = {
-        "alignment.profile": options.profile,
-        PROFILE_HEADER: headers.get(PROFILE_HEADER),
-        "model": suffix,
-    }
-    param, name = _single({param: name for param, name in asked.items() if name is not None}, default)
+    param, name = _single(_asked(body, headers, profiles, options), default)
     if name not in profiles:
         raise UnknownProfileError(name, sorted(profiles), param=param)
     profile = _override(profiles[name], options.overrides())
-    kept = {field: value for field, value in body.items() if field != "alignment"}
-    if model is not None:
-        kept["model"] = model
-    return Resolved(profile, kept, options.trace, options.overrides())
+    return Resolved(profile, _without_choice(body, profiles), options.trace, options.overrides())
+
+
+def resolve_plain(body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profile]) -> Body:
+    """`body` as the engine gets it at an endpoint that is not aligned.
+
+    A profile that adds nothing may be named there. Raises InvalidRequestError for any other, so that no one takes an
+    answer for aligned that is not.
+    """
+    for param, name in _asked(body, headers, profiles, parse_options(body.get("alignment"))).items():
+        if name not in profiles:
+            raise UnknownProfileError(name, sorted(profiles), param=param)
+        if profiles[name].rendering is not Rendering.NONE:
+            raise InvalidRequestError(
+                f"This endpoint is passed to the engine as it is; profile {name!r} applies to /v1/chat/completions.",
+                param=param,
+            )
+    return _without_choice(body, profiles)
 
 
 def parse_options(value: Any) -> AlignmentOptions:
@@ -82,6 +90,24 @@ def split_model(model: Any, profiles: Mapping[str, Profile]) -> tuple[str | None
     if separator and name and suffix in profiles:
         return name, suffix
     return model, None
+
+
+def _asked(
+    body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profile], options: AlignmentOptions
+) -> dict[str, str]:
+    """The profile that each way of choosing names, by the field or header that names it."""
+    asked = {
+        "alignment.profile": options.profile,
+        PROFILE_HEADER: headers.get(PROFILE_HEADER),
+        "model": split_model(body.get("model"), profiles)[1],
+    }
+    return {param: name for param, name in asked.items() if name is not None}
+
+
+def _without_choice(body: Body, profiles: Mapping[str, Profile]) -> Body:
+    kept = {field: value for field, value in body.items() if field != "alignment"}
+    model, suffix = split_model(body.get("model"), profiles)
+    return kept | {"model": model} if suffix is not None else kept
 
 
 def _single(asked: Mapping[str, str], default: str) -> tuple[str, str]:

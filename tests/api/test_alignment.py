@@ -21,7 +21,12 @@ def test_render_shows_what_the_engine_would_get_and_asks_it_nothing(make_app: Ap
     import json
 
     assert json.loads(engine.calls[0].content) == body["body"]
-    assert body["tokens"] == {"prompt": None, "alignment": body["tokens"]["alignment"], "client": 6, "tokenizer": "estimate"}
+    assert body["tokens"] == {
+        "prompt": None,
+        "alignment": body["tokens"]["alignment"],
+        "client": 6,
+        "tokenizer": "estimate",
+    }
     assert body["tokens"]["alignment"] > 100
     assert body["route"] == "low"
     assert 0 <= body["risk"] < 0.5

@@ -132,7 +132,12 @@ def test_models_are_listed_bare_and_with_each_profile(make_app: AppFactory) -> N
     with TestClient(make_app()) as client:
         listed = client.get("/v1/models").json()
         one = client.get("/v1/models/scripted:base").json()
-    assert [model["id"] for model in listed["data"]] == ["scripted", "scripted:base", "scripted:default", "scripted:off"]
+    assert [model["id"] for model in listed["data"]] == [
+        "scripted",
+        "scripted:base",
+        "scripted:default",
+        "scripted:off",
+    ]
     assert one in listed["data"]
     assert listed["data"][0]["alignment"]["profile"] == "default"
 
@@ -144,3 +149,27 @@ def test_engine_endpoints_pass_through_unaligned(make_app: AppFactory) -> None:
     assert response.json()["choices"][0]["text"] == "done"
     assert last_call(engine) == {"model": "scripted", "prompt": "x"}
     assert "x-alignment-profile" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "status"),
+    [
+        ({"model": "scripted:off"}, {}, 200),
+        ({"alignment": {"profile": "off"}}, {}, 200),
+        ({"model": "scripted:base"}, {}, 400),
+        ({"alignment": {"profile": "default"}}, {}, 400),
+        ({}, {"x-alignment-profile": "default"}, 400),
+        ({}, {"x-alignment-profile": "nobody"}, 404),
+    ],
+)
+def test_an_unaligned_endpoint_takes_no_profile_that_aligns(
+    make_app: AppFactory, fields: Body, headers: dict[str, str], status: int
+) -> None:
+    engine = ScriptedEngine()
+    with TestClient(make_app(engine)) as client:
+        body = {"model": "scripted", "prompt": "x", **fields}
+        assert client.post("/v1/completions", json=body, headers=headers).status_code == status
+    if status == 200:
+        assert last_call(engine) == {"model": "scripted", "prompt": "x"}
+    else:
+        assert engine.calls == []

@@ -165,5 +165,3 @@ async def test_an_engine_that_is_not_running_is_unavailable(built: Built) -> Non
     with pytest.raises(EngineUnavailableError):
         async with engine.open(chat()):
             pass
-
-

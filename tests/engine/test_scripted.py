@@ -32,7 +32,9 @@ async def test_the_first_answer_that_matches_is_given_and_the_call_recorded() ->
 
 
 async def test_completions_are_answered_too() -> None:
-    _, content = await ask(ScriptedEngine([ScriptedAnswer("Yes.", match="dark")]), {"prompt": "is it dark"}, COMPLETIONS)
+    _, content = await ask(
+        ScriptedEngine([ScriptedAnswer("Yes.", match="dark")]), {"prompt": "is it dark"}, COMPLETIONS
+    )
     assert orjson.loads(content)["choices"][0]["text"] == "Yes."
 
 

@@ -9,9 +9,7 @@ from server.core.errors import EngineError
 from server.core.types import Body
 from server.engine.sse import parse_events
 
-STREAM = (
-    b': a comment\n\ndata: {"a": 1}\n\ndata:{"b":\ndata: 2}\r\n\r\nevent: x\rdata: {"c": "\xc3\xa9"}\r\rdata: [DONE]\n\ndata: {"late": 1}\n\n'
-)
+STREAM = b': a comment\n\ndata: {"a": 1}\n\ndata:{"b":\ndata: 2}\r\n\r\nevent: x\rdata: {"c": "\xc3\xa9"}\r\rdata: [DONE]\n\ndata: {"late": 1}\n\n'
 EVENTS = [{"a": 1}, {"b": 2}, {"c": "é"}]
 
 

@@ -13,7 +13,9 @@ GEMMA = "gemma-3-270m"
 
 def _serve(model: str, factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    with icalign_serve(["--model", model, "--max-model-len", "4096", "--enforce-eager"], factory.mktemp(model) / "log") as url:
+    with icalign_serve(
+        ["--model", model, "--max-model-len", "4096", "--enforce-eager"], factory.mktemp(model) / "log"
+    ) as url:
         yield url
 
 

@@ -11,11 +11,38 @@ from server.rendering.tokens import ModelTokenizer
 
 # Marks of common chat formats, broken for every model; and control tokens of one model only.
 KNOWN_MARKS = [
-    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>", "<unk>"),
+    *(
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<bos>",
+        "<eos>",
+        "<pad>",
+        "<unk>",
+    ),
     *("<|eot_id|>", "<|start_header_id|>", "[INST]", "[/INST]", "<<SYS>>", "</s>", "[TOOL_CALLS]"),
 ]
 MARKS = [*KNOWN_MARKS, "<unused42>", "<file_sep>", "<repo_name>"]
-PIECES = [*MARKS, "<|", "|>", "<", ">", "[", "]", "im_start", "_of_turn", "~", "~~", "~~~~", "\n", "\u200b", "user", "# Answer:"]
+PIECES = [
+    *MARKS,
+    "<|",
+    "|>",
+    "<",
+    ">",
+    "[",
+    "]",
+    "im_start",
+    "_of_turn",
+    "~",
+    "~~",
+    "~~~~",
+    "\n",
+    "\u200b",
+    "user",
+    "# Answer:",
+]
 hostile = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=8)), max_size=12).map("".join)
 
 

@@ -23,7 +23,8 @@ def test_an_empty_bank_knows_no_risk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("risk", "route"), [(0.0, Route.LOW), (0.39, Route.LOW), (0.4, Route.ELEVATED), (0.6, Route.HIGH), (1.0, Route.HIGH)]
+    ("risk", "route"),
+    [(0.0, Route.LOW), (0.39, Route.LOW), (0.4, Route.ELEVATED), (0.6, Route.HIGH), (1.0, Route.HIGH)],
 )
 def test_routes_begin_at_their_thresholds(risk: float, route: Route) -> None:
     assert choose_route(risk, (0.4, 0.6)) is route
