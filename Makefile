@@ -39,7 +39,7 @@ bench: $(VENV)/ready-dev
 $(VENV)/ready: $(LOCK) pyproject.toml
 	@echo "Installing into $(VENV) for $(DEVICE): a few minutes the first time ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on --no-deps -r $(LOCK) || \
+	$(BIN)/pip install --disable-pip-version-check --no-deps -r $(LOCK) || \
 		$(BIN)/pip install --disable-pip-version-check --no-deps --extra-index-url $(TORCH_CPU_INDEX) -r $(LOCK)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

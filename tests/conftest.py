@@ -1,6 +1,6 @@
 """Parts that many tests share. Heavy ones are made once a session."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ def embedder() -> Embedder:
 
 
 @pytest.fixture
-def make_app() -> Iterator[AppFactory]:
+def make_app() -> AppFactory:
     """Builds an application over a scripted engine with the shipped prompts; keyword arguments become settings."""
 
     def build(engine: Engine | None = None, **settings: object) -> FastAPI:

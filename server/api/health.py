@@ -1,4 +1,4 @@
-"""Liveness and readiness."""
+"""Liveness, for whoever restarts the process, and readiness, for whoever sends it traffic. Failures are 503."""
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -13,12 +13,14 @@ def health_router(pipeline: Pipeline) -> APIRouter:
 
     @router.get("/health")
     async def health() -> Response:
-        """The process answers."""
+        """The process can serve, or could if its upstream were up."""
+        await pipeline.engine.check()
         return json_response(200, {"status": "ok"})
 
     @router.get("/ready")
     async def ready() -> Response:
-        """The engine answers too; otherwise 503, in the shape of every error."""
+        """The engine answers too."""
+        await pipeline.engine.check()
         return json_response(200, {"status": "ready", "models": list(await pipeline.engine.list_models())})
 
     return router

@@ -57,3 +57,7 @@ class Engine(Protocol):
     async def list_models(self) -> Sequence[str]:
         """Names the engine serves, its default first. Raises EngineError."""
         ...
+
+    async def check(self) -> None:
+        """Raise EngineUnavailableError where this process can no longer serve and should be replaced."""
+        ...

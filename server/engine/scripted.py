@@ -68,6 +68,9 @@ class ScriptedEngine:
         """The one scripted model."""
         return (self._model,)
 
+    async def check(self) -> None:
+        """Always well."""
+
     def _choose(self, text: str) -> ScriptedAnswer:
         return next(answer for answer in self._answers if re.search(answer.match, text))
 

@@ -20,7 +20,7 @@ _OWN_HEADERS = frozenset(
 
 
 class UpstreamEngine:
-    """A server at `base_url` (`https://host/v1`), reached with `api_key`, or with the client's own key where that is None.
+    """A server at `base_url` (`https://host/v1`), reached with `api_key`, or if that is None with the client's.
 
     `timeout_s` bounds connecting and each silence between bytes, not a whole answer. `transport` replaces the network.
     """
@@ -79,6 +79,11 @@ class UpstreamEngine:
             return [model["id"] for model in orjson.loads(content)["data"]]
         except (ValueError, KeyError, TypeError) as error:
             raise EngineError("The upstream's list of models is not in OpenAI's form.") from error
+
+    async def check(self) -> None:
+        """An upstream that is down may come back without this process being replaced, so it is not asked."""
+        if self._client is None:
+            raise EngineUnavailableError("The upstream client is not running.")
 
     async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
         try:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import orjson
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.types import ASGIApp
@@ -37,7 +38,6 @@ class VllmEngine:
         self._arguments = _parse_arguments(["--model", model, *names, *arguments])
         self._app: ASGIApp | None = None
         self._calls: TaskGroup
-        self._names: tuple[str, ...] = ()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -53,7 +53,6 @@ class VllmEngine:
                 tasks = await client.get_supported_tasks()
                 app = build_app(args, tasks, client.model_config)
                 await init_app_state(client, app.state, args, tasks)
-                self._names = tuple(args.served_model_name or [args.model])
                 async with app.router.lifespan_context(app), anyio.create_task_group() as self._calls:
                     self._app, started = app, True
                     yield
@@ -78,8 +77,16 @@ class VllmEngine:
             await call.disconnect()
 
     async def list_models(self) -> Sequence[str]:
-        """The served names; `--served-model-name` may give several."""
-        return self._names
+        """What vLLM lists: the served names, then adapters."""
+        async with self.open(EngineRequest("/v1/models", method="GET")) as reply:
+            return [model["id"] for model in orjson.loads(await reply.read())["data"]]
+
+    async def check(self) -> None:
+        """vLLM's own health check, which fails for good once its engine processes have died."""
+        async with self.open(EngineRequest("/health", method="GET")) as reply:
+            await reply.read()
+        if reply.status != 200:
+            raise EngineUnavailableError("The engine has died; its log tells why. Start the server again.")
 
 
 def _parse_arguments(arguments: Sequence[str]) -> Any:

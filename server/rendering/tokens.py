@@ -67,8 +67,8 @@ class EstimatingTokenizer:
 def load_tokenizer(model: str, name: str, *, fetch: Callable[[str], str] | None = None) -> ModelTokenizer:
     """The tokenizer of `model`: a folder with tokenizer.json, that file itself, or a Hugging Face name.
 
-    `name` is what traces call it. `fetch` gives the local path of a named model's tokenizer.json; by default the Hugging Face cache or hub does.
-    Raises ConfigurationError.
+    `name` is what traces call it. `fetch` gives the local path of a named model's tokenizer.json; by default the
+    Hugging Face cache or hub does. Raises ConfigurationError.
     """
     path = Path(model)
     if path.is_dir():

@@ -44,8 +44,8 @@ def test_an_answer_names_its_profile_and_trace(make_app: AppFactory, profile: st
 @pytest.mark.parametrize("profile", ["default", "base", "off"])
 def test_a_stream_says_the_same_as_a_whole_answer(make_app: AppFactory, profile: str) -> None:
     with TestClient(make_app(ScriptedEngine([ScriptedAnswer("Good day to you.")]))) as client:
-        options = {"stream": True, "stream_options": {"include_usage": True}}
-        response = client.post(CHAT, json=question(model=f"scripted:{profile}", **options))
+        asked = question(model=f"scripted:{profile}", stream=True, stream_options={"include_usage": True})
+        response = client.post(CHAT, json=asked)
     found = events(response.text)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["x-alignment-profile"].startswith(f"{profile}@")

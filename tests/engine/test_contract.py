@@ -1,4 +1,4 @@
-"""What every engine does. vLLM's own part runs in tests/live, on the real engine; here its bridge runs another application."""
+"""What every engine does. The real vLLM runs in tests/live; here its bridge runs another application."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -30,6 +30,11 @@ class Backend:
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self.chat)
         self.app.get("/v1/models")(self.models)
+        self.app.get("/health")(self.health)
+        self.health_status = 200
+
+    async def health(self) -> Response:
+        return Response(status_code=self.health_status)
 
     async def models(self) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": "m"}]})
@@ -60,7 +65,6 @@ class BridgedEngine(VllmEngine):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._names = ("m",)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -156,6 +160,21 @@ async def test_models_are_listed(built: Built) -> None:
     engine, _ = built
     async with engine.running():
         assert list(await engine.list_models()) == ["m"]
+
+
+async def test_a_running_engine_is_well(built: Built) -> None:
+    engine, _ = built
+    async with engine.running():
+        await engine.check()
+
+
+async def test_vllm_is_unwell_once_it_says_so() -> None:
+    backend = Backend()
+    engine = BridgedEngine(backend)
+    async with engine.running():
+        backend.health_status = 503
+        with pytest.raises(EngineUnavailableError, match="has died"):
+            await engine.check()
 
 
 async def test_an_engine_that_is_not_running_is_unavailable(built: Built) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -9,7 +10,10 @@ from server.core.errors import EngineError
 from server.core.types import Body
 from server.engine.sse import parse_events
 
-STREAM = b': a comment\n\ndata: {"a": 1}\n\ndata:{"b":\ndata: 2}\r\n\r\nevent: x\rdata: {"c": "\xc3\xa9"}\r\rdata: [DONE]\n\ndata: {"late": 1}\n\n'
+STREAM = (
+    b': a comment\n\ndata: {"a": 1}\n\ndata:{"b":\ndata: 2}\r\n\r\n'
+    b'event: x\rdata: {"c": "\xc3\xa9"}\r\rdata: [DONE]\n\ndata: {"late": 1}\n\n'
+)
 EVENTS = [{"a": 1}, {"b": 2}, {"c": "é"}]
 
 
@@ -27,7 +31,7 @@ def parse(chunks: list[bytes]) -> list[Body]:
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=8).map(sorted))
 def test_events_do_not_depend_on_where_chunks_are_cut(cuts: list[int]) -> None:
     edges = [0, *cuts, len(STREAM)]
-    chunks = [STREAM[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    chunks = [STREAM[start:end] for start, end in pairwise(edges)]
     assert parse(chunks) == EVENTS
 
 

@@ -1,4 +1,4 @@
-"""A base model on the real engine: with the profile `base` it answers as an assistant and stops; without, it does not."""
+"""A base model on the real engine: with profile `base` it answers as an assistant and stops; with `off` it does not."""
 
 import re
 

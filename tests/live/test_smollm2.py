@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import anyio
 import httpx
@@ -143,7 +144,7 @@ def test_the_first_chunk_comes_before_the_last_is_generated(way: tuple[str, str]
         for line in response.iter_lines():
             if line.startswith("data: {"):
                 times.append(time.monotonic())
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert len(times) >= 30
     assert times[-1] - times[0] > 5 * max(gaps[:5])
 

@@ -1,4 +1,4 @@
-"""What the shipped prompts promise: enough of each kind, refusals beside look-alikes, and no structure of our own in them."""
+"""What the shipped prompts promise: enough of each kind, refusals beside look-alikes, no structure in their text."""
 
 import re
 from collections import Counter

@@ -1,3 +1,5 @@
+from collections.abc import AsyncIterator
+
 import anyio
 import pytest
 from hypothesis import given
@@ -128,7 +130,7 @@ def test_top_logprobs_are_cut_to_what_was_asked_for() -> None:
 
 
 def test_a_completion_stream_becomes_a_chat_stream() -> None:
-    async def source():  # type: ignore[no-untyped-def]
+    async def source() -> AsyncIterator[Body]:
         for index in (0, 1):
             yield {"id": "cmpl-7", "choices": [{"index": index, "text": "A", "finish_reason": None}]}
         yield {"id": "cmpl-7", "choices": [{"index": 0, "text": "B", "finish_reason": "stop"}]}

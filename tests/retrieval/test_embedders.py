@@ -24,7 +24,8 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
 
 def test_rows_are_unit_vectors_of_its_dimension(embedder: Embedder) -> None:
     vectors = embedder.embed(TEXTS)
-    assert (vectors.shape, vectors.dtype) == ((len(TEXTS), embedder.dimension), np.float32)
+    assert vectors.shape == (len(TEXTS), embedder.dimension)
+    assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 

@@ -28,7 +28,9 @@ def retriever(embedder: Embedder) -> Retriever:
 def test_each_text_is_embedded_once_for_all_profiles(embedder: Embedder) -> None:
     class Recording:
         name, dimension = embedder.name, embedder.dimension
-        seen: list[str] = []
+
+        def __init__(self) -> None:
+            self.seen: list[str] = []
 
         def embed(self, texts: Sequence[str]) -> Vectors:
             self.seen.extend(texts)
