@@ -109,7 +109,20 @@ def _parse_arguments(arguments: Sequence[str]) -> Any:
         raise ConfigurationError("engine_args: vLLM does not accept them; its message is above.") from error
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"engine_args: {error}") from error
+    _keep_seeds_from_killing(args)
     return args
+
+
+def _keep_seeds_from_killing(args: Any) -> None:
+    """On the CPU, compute each prompt in one piece unless told otherwise.
+
+    Where vLLM 0.32 computes the prompt of a request with a `seed` in pieces, it rewinds the request's random generator,
+    which torch's CPU generator cannot do; the engine dies of it, and every request with it.
+    """
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu() and args.enable_chunked_prefill is None:
+        args.enable_chunked_prefill = False
 
 
 class _Call:

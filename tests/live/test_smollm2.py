@@ -212,6 +212,27 @@ def test_choices_and_logprobs_come_in_chat_form(smollm2_url: str, profile: str) 
         assert content[0]["top_logprobs"][0]["logprob"] >= content[0]["logprob"]
 
 
+def test_seeded_requests_at_once_do_not_end_the_engine(smollm2_url: str) -> None:
+    """Their prompts do not fit one step of the engine together, which once was the end of it on a CPU."""
+    answers: list[str] = []
+
+    async def visit(client: httpx.AsyncClient, index: int) -> None:
+        text = f"{index} " + "word " * 1500
+        body = {"model": f"{SMOLLM2}:off", "messages": [{"role": "user", "content": text}], "seed": 7, "max_tokens": 4}
+        response = await client.post(f"{smollm2_url}/v1/chat/completions", json=body)
+        answers.append(response.json()["choices"][0]["message"]["content"])
+
+    async def run() -> None:
+        async with httpx.AsyncClient(timeout=120) as client, anyio.create_task_group() as tasks:
+            for index in range(8):
+                tasks.start_soon(visit, client, index)
+
+    anyio.run(run)
+    assert len(answers) == 8
+    assert all(answers)
+    assert httpx.get(f"{smollm2_url}/health").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
