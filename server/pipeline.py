@@ -99,11 +99,7 @@ class Pipeline:
         """Hand `request` to the engine unaligned, and its answer back as it is. Raises RequestError and EngineError."""
         passed = replace(request, content=self._plain(request), headers=_engine_headers(request.headers))
         async with self.engine.open(passed) as reply:
-            headers = _answer_headers(reply)
-            if reply.is_stream:
-                yield Answer(reply.status, headers, chunks=reply.chunks)
-            else:
-                yield Answer(reply.status, headers, body=await reply.read())
+            yield await _as_it_is(reply)
 
     def resolve(self, body: Body, headers: Mapping[str, str], trace: Trace) -> Resolved:
         """Find the profile that `body` and `headers` ask for."""
@@ -183,15 +179,10 @@ class Pipeline:
         return count if isinstance(count, int) else None
 
     async def _map_reply(self, reply: EngineReply, resolved: Resolved, trace: Trace) -> Answer:
-        headers = _answer_headers(reply)
         is_completion = resolved.profile.rendering is Rendering.COMPLETION
-        num_top_logprobs = resolved.body.get("top_logprobs") or 0
-        if reply.status >= 400:
-            return Answer(reply.status, headers, body=_openai_error(reply.status, await reply.read()))
-        if not is_completion and not resolved.wants_trace:
-            if reply.is_stream:
-                return Answer(reply.status, headers, chunks=reply.chunks)
-            return Answer(reply.status, headers, body=await reply.read())
+        if reply.status >= 400 or not (is_completion or resolved.wants_trace):
+            return await _as_it_is(reply)
+        headers, num_top_logprobs = _answer_headers(reply), resolved.body.get("top_logprobs") or 0
         if reply.is_stream:
             events = parse_events(reply.chunks)
             events = to_chat_events(events, num_top_logprobs=num_top_logprobs) if is_completion else events
@@ -220,6 +211,17 @@ async def _with_trace_event(events: AsyncIterator[Body], trace: Trace) -> AsyncI
 
 def _engine_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in _OWN_HEADERS}
+
+
+async def _as_it_is(reply: EngineReply) -> Answer:
+    """The engine's answer unchanged, except that an error is put into OpenAI's form where it has another."""
+    headers = _answer_headers(reply)
+    if reply.status >= 400:
+        headers["content-type"] = "application/json"
+        return Answer(reply.status, headers, body=_openai_error(reply.status, await reply.read()))
+    if reply.is_stream:
+        return Answer(reply.status, headers, chunks=reply.chunks)
+    return Answer(reply.status, headers, body=await reply.read())
 
 
 def _answer_headers(reply: EngineReply) -> dict[str, str]:

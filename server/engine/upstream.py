@@ -123,7 +123,9 @@ def _parse_base_url(base_url: str) -> str:
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
     try:
-        async for chunk in response.aiter_raw():
+        # Asked not to compress, most do not; for the others httpx decodes, since the header does not go on.
+        compressed = "content-encoding" in response.headers
+        async for chunk in response.aiter_bytes() if compressed else response.aiter_raw():
             yield chunk
     except httpx.TimeoutException as error:
         raise EngineTimeoutError("The upstream fell silent in the middle of its answer.") from error

@@ -1,10 +1,12 @@
 import json
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from server.core.types import Body
 from server.engine.scripted import ScriptedAnswer, ScriptedEngine
+from server.engine.upstream import UpstreamEngine
 from tests.conftest import AppFactory
 
 CHAT = "/v1/chat/completions"
@@ -126,6 +128,20 @@ def test_an_engines_error_passes_with_its_status(make_app: AppFactory, profile: 
         response = client.post(CHAT, json=question(model=f"scripted:{profile}", stream=stream))
     assert (response.status_code, response.json()["error"]["message"]) == (429, "slow down")
     assert response.headers["x-alignment-profile"].startswith(profile)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_an_error_that_is_not_openais_is_put_into_its_form(make_app: AppFactory, path: str) -> None:
+    def gateway(_: httpx.Request) -> httpx.Response:
+        page = httpx.ByteStream(b"<h1>Bad gateway</h1>")
+        return httpx.Response(502, headers={"content-type": "text/html", "retry-after": "3"}, stream=page)
+
+    engine = UpstreamEngine("http://upstream/v1", transport=httpx.MockTransport(gateway))
+    with TestClient(make_app(engine)) as client:
+        response = client.post(path, json=question(prompt="x"))
+    assert (response.status_code, response.headers["retry-after"]) == (502, "3")
+    assert response.headers["content-type"] == "application/json"
+    assert "Bad gateway" in response.json()["error"]["message"]
 
 
 def test_models_are_listed_bare_and_with_each_profile(make_app: AppFactory) -> None:

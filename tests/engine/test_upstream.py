@@ -1,3 +1,4 @@
+import gzip
 from collections.abc import Callable
 
 import httpx
@@ -99,6 +100,14 @@ async def test_a_list_of_models_that_cannot_be_read(given: httpx.Response, expec
     async with engine.running():
         with pytest.raises(expected):
             await engine.list_models()
+
+
+async def test_an_answer_that_is_compressed_all_the_same_is_decoded() -> None:
+    content = gzip.compress(b'{"data": [{"id": "m"}]}')
+    given = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(content))
+    engine = engine_over(lambda _: given)
+    async with engine.running():
+        assert await engine.list_models() == ["m"]
 
 
 @pytest.mark.parametrize("url", ["upstream/v1", "ftp://upstream", "http://", "http://host:port"])
