@@ -19,6 +19,7 @@ from server.engine.base import Engine
 from server.engine.packaged import PACKAGED_MODELS, prepare_model
 from server.pipeline import Pipeline, Prompts
 from server.profiles.store import load_profiles
+from server.rendering.context import check_template
 from server.rendering.environment import compile_template
 from server.rendering.tokens import EstimatingTokenizer, Tokenizer, load_tokenizer
 from server.retrieval.base import Embedder
@@ -74,7 +75,8 @@ def build_engine(settings: Settings, report: Report) -> Engine:
         )
     from server.engine.scripted import ScriptedEngine, load_script
 
-    return ScriptedEngine(load_script(settings.script) if settings.script else ())
+    answers = load_script(settings.script) if settings.script else ()
+    return ScriptedEngine(answers, model=settings.served_name or "scripted")
 
 
 def load_prompts(settings: Settings, embedder: Embedder, tokenizer: Tokenizer) -> Prompts:
@@ -91,6 +93,7 @@ def load_prompts(settings: Settings, embedder: Embedder, tokenizer: Tokenizer) -
     for profile in aligned:
         try:
             templates[profile.id] = compile_template(profile.template, f"templates/{profile.template_id}.jinja")
+            check_template(profile, templates[profile.id])
         except PromptFilesError as error:
             findings.extend(error.findings)
     if findings:
@@ -113,6 +116,8 @@ def _default_profile(settings: Settings) -> str:
 def _load_tokenizer(settings: Settings, report: Report) -> Tokenizer:
     if settings.tokenizer is not None:
         return load_tokenizer(settings.tokenizer, Path(settings.tokenizer).name)
+    if settings.engine is EngineKind.UPSTREAM:
+        report("No tokenizer is set for the upstream: tokens are estimated, and only common control tokens are broken.")
     if settings.engine is EngineKind.VLLM:
         return load_tokenizer(model_location(settings, report), settings.model)
     return EstimatingTokenizer()

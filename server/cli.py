@@ -26,27 +26,22 @@ def serve(
     served_name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
     engine: Annotated[EngineKind | None, typer.Option(help="What runs prompts.")] = None,
     upstream: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")] = None,
+    upstream_api_key: Annotated[str | None, typer.Option(help="Better given as ICALIGN_UPSTREAM_API_KEY.")] = None,
+    upstream_max_connections: Annotated[int | None, typer.Option(help="Connections kept to the upstream.")] = None,
+    upstream_timeout_s: Annotated[float | None, typer.Option(help="Longest silence of the upstream.")] = None,
     script: Annotated[Path | None, typer.Option(help="Answers of the scripted engine.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder, file or name; by default the model's own.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder of prompt files.")] = None,
     default_profile: Annotated[str | None, typer.Option(help="Profile of requests that name none.")] = None,
     embedder: Annotated[EmbedderKind | None, typer.Option(help="What compares texts.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where prepared models are kept.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
 ) -> None:
     """Serve the aligned OpenAI API. Options not listed here are handed to vLLM unchanged."""
-    flags = {
-        "model": model,
-        "served_name": served_name,
-        "engine": engine or (EngineKind.UPSTREAM if upstream else None),
-        "upstream": upstream,
-        "script": script,
-        "prompts": prompts,
-        "default_profile": default_profile,
-        "embedder": embedder,
-        "host": host,
-        "port": port,
-        "engine_args": context.args or None,
-    }
+    flags = {name: value for name, value in context.params.items() if name != "config"}
+    flags["engine_args"] = context.args or None
     try:
         _serve(load_settings(flags, config))
     except IcalignError as error:
@@ -104,11 +99,12 @@ class _Server(uvicorn.Server):
     async def _first_model(self) -> str:
         """The engine's default model; an upstream that is not up yet has none to name."""
         try:
-            names = await self.config.app.state.pipeline.engine.list_models()  # type: ignore[union-attr]
-        except IcalignError as error:
-            _report(f"The engine cannot list its models yet: {error}")
+            async with self.config.app.state.pipeline.list_models({}) as answer:  # type: ignore[union-attr]
+                name: str = answer.body["data"][0]["id"]
+                return name
+        except (IcalignError, LookupError, TypeError):
+            _report("The engine does not list its models yet.")
             return "MODEL"
-        return names[0] if names else "MODEL"
 
     def _announce(self, model: str) -> None:
         port = self.servers[0].sockets[0].getsockname()[1]

@@ -6,18 +6,19 @@ Read this file first. It turns an OpenAI request body into an OpenAI request bod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import anyio.to_thread
 import orjson
 from jinja2 import Template
 
-from server.core.errors import EngineError
+from server.core.errors import EngineError, InvalidRequestError
 from server.core.types import Body, Demonstration, Profile, Rendering, Scored, Selection
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.sse import parse_events
 from server.profiles.resolve import Resolved, resolve, resolve_plain
 from server.rendering.chat import render_chat
-from server.rendering.completion import render_completion, to_chat, to_chat_events
+from server.rendering.completion import num_top_logprobs, render_completion, to_chat, to_chat_events
 from server.rendering.messages import check_messages, query_of, text_of
 from server.rendering.sanitise import Sanitiser
 from server.rendering.tokens import Tokenizer
@@ -82,15 +83,19 @@ class Pipeline:
         self._embedder_name = embedder_name
 
     @asynccontextmanager
-    async def answer(self, body: Body, headers: Mapping[str, str], trace: Trace) -> AsyncIterator[Answer]:
+    async def answer(
+        self, body: Body, headers: Mapping[str, str], trace: Trace, *, content: bytes
+    ) -> AsyncIterator[Answer]:
         """Answer a chat request. Leaving the context early aborts it in the engine.
 
-        `headers` have lower-case names. Raises RequestError and EngineError; `trace` is filled in on every way out.
+        `content` is what `body` was read from; it goes on byte for byte where nothing changes it. `headers` have
+        lower-case names. Raises RequestError and EngineError; `trace` is filled in on every way out.
         """
         resolved = self.resolve(body, headers, trace)
         aligned = await self.align(resolved, trace)
         trace.mark("aligned")
-        request = EngineRequest(aligned.path, orjson.dumps(aligned.body), headers=_engine_headers(headers))
+        sent = content if aligned.body == body else _dump(aligned.body)
+        request = EngineRequest(aligned.path, sent, headers=_engine_headers(headers))
         async with self.engine.open(request) as reply:
             yield await self._map_reply(reply, resolved, trace)
 
@@ -100,6 +105,20 @@ class Pipeline:
         passed = replace(request, content=self._plain(request), headers=_engine_headers(request.headers))
         async with self.engine.open(passed) as reply:
             yield await _as_it_is(reply)
+
+    @asynccontextmanager
+    async def list_models(self, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        """The engine's list of models, each entry followed by one for every profile. Raises EngineError."""
+        request = EngineRequest("/v1/models", method="GET", headers=_engine_headers(headers))
+        async with self.engine.open(request) as reply:
+            if reply.status >= 300:
+                yield await _as_it_is(reply)
+            else:
+                entries = _parse_models(await reply.read())
+                models = [
+                    self._model(entry, profile) for entry in entries for profile in (None, *self._profile_names())
+                ]
+                yield Answer(200, {}, body={"object": "list", "data": models})
 
     def resolve(self, body: Body, headers: Mapping[str, str], trace: Trace) -> Resolved:
         """Find the profile that `body` and `headers` ask for."""
@@ -116,7 +135,7 @@ class Pipeline:
     async def preview(self, body: Body, headers: Mapping[str, str], trace: Trace) -> Body:
         """What the engine would get for `body`, with the trace of how it came about; nothing is generated."""
         aligned = await self.align(self.resolve(body, headers, trace), trace)
-        num_tokens = await self._count_prompt_tokens(aligned)
+        num_tokens = await self._count_prompt_tokens(aligned, headers)
         trace.outcome = "ok"
         prompt_tokens = {"prompt": num_tokens, **trace.tokens}
         return {"endpoint": aligned.path, "body": aligned.body, **trace.to_json(), "tokens": prompt_tokens}
@@ -124,7 +143,7 @@ class Pipeline:
     async def retrieve(self, query: str, profile: Profile, count: int) -> Body:
         """What retrieval chooses for `query`, and its `count` nearest demonstrations before quotas and budget."""
         retriever = self.prompts.retrievers[profile.id]
-        selection = await anyio.to_thread.run_sync(retriever.retrieve, query)
+        selection = await anyio.to_thread.run_sync(retriever.retrieve, query, profile.retrieval)
         neighbours = await anyio.to_thread.run_sync(retriever.neighbours, query, count)
         return {
             "profile": profile.id,
@@ -135,15 +154,23 @@ class Pipeline:
         }
 
     def _plain(self, request: EngineRequest) -> bytes:
-        """The content without a choice of profile; what is not a JSON object is the engine's to refuse."""
+        """The content without a choice of profile. Raises RequestError."""
         try:
-            body = orjson.loads(request.content)
-        except ValueError:
-            return request.content
+            body = orjson.loads(request.content or b"{}")
+        except ValueError as error:
+            raise InvalidRequestError(f"The body is not JSON: {error}.") from error
         if not isinstance(body, dict):
-            return request.content
+            raise InvalidRequestError("The body must be a JSON object.")
         plain = resolve_plain(body, request.headers, self.prompts.profiles)
-        return request.content if plain == body else orjson.dumps(plain)
+        return request.content if plain == body else _dump(plain)
+
+    def _profile_names(self) -> list[str]:
+        return sorted(self.prompts.profiles)
+
+    def _model(self, entry: Body, profile: str | None) -> Body:
+        applied = self.prompts.profiles[profile or self.prompts.default_profile]
+        named = {**entry, "alignment": {"profile": applied.id, "version": applied.version}}
+        return {**named, "id": f"{entry['id']}:{profile}", "parent": entry["id"]} if profile else named
 
     def _align(self, resolved: Resolved, trace: Trace) -> Aligned:
         profile, body = resolved.profile, resolved.body
@@ -162,16 +189,17 @@ class Pipeline:
 
     def _count_tokens(self, aligned: Aligned, messages: Sequence[Body]) -> Body:
         """Tokens of the client's text and of what alignment adds, without what a chat format puts around messages."""
-        client = sum(self._tokenizer.count(text_of(message)) for message in messages)
+        count = cache(self._tokenizer.count)  # most of the client's text is in both, and counting takes time
+        client = sum(count(text_of(message)) for message in messages)
         texts = [aligned.body["prompt"]] if "prompt" in aligned.body else map(text_of, aligned.body["messages"])
-        total = sum(self._tokenizer.count(text) for text in texts)
+        total = sum(count(text) for text in texts)
         return {"alignment": max(0, total - client), "client": client, "tokenizer": self._tokenizer.name}
 
-    async def _count_prompt_tokens(self, aligned: Aligned) -> int | None:
+    async def _count_prompt_tokens(self, aligned: Aligned, headers: Mapping[str, str]) -> int | None:
         """The exact length of the prompt, from an engine that offers vLLM's /tokenize; else None."""
-        content = orjson.dumps({"add_generation_prompt": True, **aligned.body})
+        content = _dump({"add_generation_prompt": True, **aligned.body})
         try:
-            async with self.engine.open(EngineRequest("/tokenize", content)) as reply:
+            async with self.engine.open(EngineRequest("/tokenize", content, headers=_engine_headers(headers))) as reply:
                 answer = orjson.loads(await reply.read())
         except (EngineError, ValueError):
             return None
@@ -180,16 +208,16 @@ class Pipeline:
 
     async def _map_reply(self, reply: EngineReply, resolved: Resolved, trace: Trace) -> Answer:
         is_completion = resolved.profile.rendering is Rendering.COMPLETION
-        if reply.status >= 400 or not (is_completion or resolved.wants_trace):
+        if reply.status >= 300 or not (is_completion or resolved.wants_trace):
             return await _as_it_is(reply)
-        headers, num_top_logprobs = _answer_headers(reply), resolved.body.get("top_logprobs") or 0
+        headers = _answer_headers(reply)
         if reply.is_stream:
             events = parse_events(reply.chunks)
-            events = to_chat_events(events, num_top_logprobs=num_top_logprobs) if is_completion else events
+            events = to_chat_events(events, num_top=num_top_logprobs(resolved.body)) if is_completion else events
             events = _with_trace_event(events, trace) if resolved.wants_trace else events
             return Answer(reply.status, headers, events=events)
         body = _parse_body(await reply.read())
-        body = to_chat(body, num_top_logprobs=num_top_logprobs) if is_completion else body
+        body = to_chat(body, num_top=num_top_logprobs(resolved.body)) if is_completion else body
         if resolved.wants_trace:
             trace.mark("generated")
             trace.outcome = "ok"
@@ -198,11 +226,16 @@ class Pipeline:
 
 
 async def _with_trace_event(events: AsyncIterator[Body], trace: Trace) -> AsyncIterator[Body]:
-    """The events, then one without choices that carries the trace, as a usage chunk carries usage."""
+    """The events, then one without choices that carries the trace, as a usage chunk carries usage.
+
+    An error ends the stream; nothing follows it.
+    """
     last: Body = {}
     async for event in events:
         last = event
         yield event
+    if last.get("error"):
+        return
     trace.mark("generated")
     trace.outcome = "ok"
     head: Body = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
@@ -216,6 +249,8 @@ def _engine_headers(headers: Mapping[str, str]) -> dict[str, str]:
 async def _as_it_is(reply: EngineReply) -> Answer:
     """The engine's answer unchanged, except that an error is put into OpenAI's form where it has another."""
     headers = _answer_headers(reply)
+    if 300 <= reply.status < 400:
+        raise EngineError(f"The engine redirects (status {reply.status}); configure the URL it redirects to.")
     if reply.status >= 400:
         headers["content-type"] = "application/json"
         return Answer(reply.status, headers, body=_openai_error(reply.status, await reply.read()))
@@ -238,6 +273,21 @@ def _openai_error(status: int, content: bytes) -> bytes | Body:
     shown = content[:500].decode("utf-8", "replace")
     message = f"The engine answered {status} without an error in OpenAI's form: {shown}"
     return {"error": {"message": message, "type": "engine_error", "param": None, "code": None}}
+
+
+def _dump(body: Body) -> bytes:
+    """`body` as JSON. Raises InvalidRequestError where it is nested deeper than JSON is written here (254 levels)."""
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        raise InvalidRequestError(f"The body cannot be passed on: {error}.") from error
+
+
+def _parse_models(content: bytes) -> list[Body]:
+    entries = _parse_body(content).get("data")
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("id"), str) for e in entries):
+        raise EngineError("The engine's list of models is not in OpenAI's form.")
+    return entries
 
 
 def _parse_body(content: bytes) -> Body:

@@ -75,10 +75,21 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return shlex.split(value) if isinstance(value, str) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_engine(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("upstream") and not values.get("engine"):
+            return {**values, "engine": EngineKind.UPSTREAM}
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> "Settings":
         if self.engine is EngineKind.UPSTREAM and not self.upstream:
             raise ValueError("engine upstream needs upstream, the base URL of a server (https://host/v1)")
+        if self.engine is not EngineKind.VLLM and self.engine_args:
+            raise ValueError(
+                f"engine_args are for vLLM, the engine is {self.engine.value}: {shlex.join(self.engine_args)}"
+            )
         return self
 
     @classmethod

@@ -41,6 +41,12 @@ def test_config_prints_what_is_in_force_with_secrets_masked(tmp_path: Path) -> N
         (["serve", "--engine", "scripted", "--script", "nowhere"], "icalign: script: nowhere cannot be read"),
         (["serve", "--config", "nowhere"], "icalign: config: there is no file nowhere"),
         (["serve", "--upstream", "nonsense"], "icalign: upstream: 'nonsense' needs the form"),
+        (
+            ["serve", "--engine", "scripted", "--bogus", "1"],
+            "engine_args are for vLLM, the engine is scripted: --bogus 1",
+        ),
+        (["serve", "--api-key", "k"], "icalign: engine_args: --api-key belongs to vLLM's own HTTP server"),
+        (["serve", "--bogus", "1"], "icalign: engine_args: vLLM does not accept them"),
         (["prepare", "nobody"], "icalign: There is no packaged model 'nobody'; there are smollm2-135m-instruct"),
     ],
 )
@@ -71,6 +77,11 @@ def test_a_fault_in_a_template_stops_with_its_place(tmp_path: Path) -> None:
     result = run("serve", "--engine", "scripted", "--prompts", "prompts", folder=tmp_path)
     assert result.returncode == 2
     assert "templates/chat.jinja:2: " in result.stderr
+    (tmp_path / "prompts" / "templates" / "chat.jinja").write_text("{{ principles[0].txt }}", "utf-8")
+    result = run("serve", "--engine", "scripted", "--prompts", "prompts", folder=tmp_path)
+    assert result.returncode == 2
+    assert "templates/chat.jinja: " in result.stderr
+    assert "txt" in result.stderr
 
 
 def test_serve_says_what_it_serves_and_answers(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from server.core.errors import ConfigurationError
 from server.settings import EngineKind, Settings, load_settings
 
-FILE = 'engine = "upstream"\nupstream = "http://file/v1"\nport = 1\nhost = "from-file"\nengine_args = ["--x", "1"]\n'
+FILE = 'upstream = "http://file/v1"\nport = 1\nhost = "from-file"\n'
 
 
 @pytest.fixture
@@ -31,7 +31,12 @@ def test_flags_beat_environment_beats_file(config: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("ICALIGN_UPSTREAM", "http://environment/v1")
     settings = load_settings({"port": 3, "model": None})
     assert (settings.port, settings.upstream, settings.host) == (3, "http://environment/v1", "from-file")
-    assert settings.engine_args == ["--x", "1"]
+
+
+def test_an_upstream_chooses_its_engine_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICALIGN_UPSTREAM", "http://environment/v1")
+    assert load_settings({}).engine is EngineKind.UPSTREAM
+    assert load_settings({"engine": "scripted"}).engine is EngineKind.SCRIPTED
 
 
 def test_a_file_can_be_named(config: Path) -> None:

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.api.body import read_body
+from server.api.body import read_body, read_headers
 from server.api.errors import json_response
 from server.api.trace import trace_of
-from server.core.errors import InvalidRequestError, UnknownProfileError
+from server.core.errors import InvalidRequestError
 from server.core.types import Body, Profile
 from server.pipeline import Pipeline
-from server.profiles.resolve import PROFILE_HEADER
+from server.profiles.resolve import AlignmentOptions
 
 
 class RetrieveRequest(BaseModel):
@@ -20,9 +20,9 @@ class RetrieveRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text: str = Field(min_length=1)
-    profile: str | None = None
+    text: str = Field(min_length=1, max_length=100_000)
     count: int = Field(default=8, ge=1, le=64)
+    alignment: AlignmentOptions | None = None
 
 
 def alignment_router(pipeline: Pipeline) -> APIRouter:
@@ -33,18 +33,17 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
     async def render(request: Request) -> Response:
         """The request the engine would get for this chat request, with token counts, risk and what was chosen."""
         body = await read_body(request)
-        return json_response(200, await pipeline.preview(body, dict(request.headers), trace_of(request)))
+        return json_response(200, await pipeline.preview(body, read_headers(request), trace_of(request)))
 
     @router.post("/retrieve")
     async def retrieve(wanted: RetrieveRequest, request: Request) -> Response:
         """What retrieval chooses for a text, and the nearest demonstrations."""
-        prompts = pipeline.prompts
-        name = wanted.profile or request.headers.get(PROFILE_HEADER) or prompts.default_profile
-        if name not in prompts.profiles:
-            raise UnknownProfileError(name, sorted(prompts.profiles), param="profile")
-        profile = trace_of(request).profile = prompts.profiles[name]
+        body = wanted.model_dump(exclude_unset=True)
+        profile = pipeline.resolve(body, read_headers(request), trace_of(request)).profile
         if not profile.demonstrations:
-            raise InvalidRequestError(f"Profile {name!r} has no bank to retrieve from.", param="profile")
+            raise InvalidRequestError(
+                f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile"
+            )
         return json_response(200, await pipeline.retrieve(wanted.text, profile, wanted.count))
 
     @router.get("/profiles")

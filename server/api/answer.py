@@ -18,6 +18,16 @@ from server.core.types import Body
 from server.pipeline import Answer
 from server.trace.record import Trace
 
+_ERROR_FRAME = b'data: {"error"'
+# What OpenAI's API answers for these types of error, which a stream's error frame carries without a status.
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "server_error": 500,
+}
+
 Answering = Callable[[Trace], AbstractAsyncContextManager[Answer]]
 
 
@@ -57,7 +67,8 @@ class _Sender:
                     await self._send_whole(answer.status, answer.body, answer.headers)
                 else:
                     await self._send_stream(answer)
-            self._trace.outcome = "ok" if answer.status < 400 else "error"
+            if self._trace.outcome != "error":
+                self._trace.outcome = "ok" if answer.status < 400 else "error"
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets an answer in OpenAI's shape
             self._trace.outcome = "error"
             status, body = describe_error(error, request_id=self._trace.id)
@@ -67,8 +78,8 @@ class _Sender:
                 await self._send_whole(status, body, {})
 
     async def _send_whole(self, status: int, body: Body | bytes, headers: Mapping[str, str]) -> None:
-        self._started = True
         response = json_response(status, body, headers)
+        self._started = True
         await response(self._scope, self._receive, self._send)
 
     async def _send_stream(self, answer: Answer) -> None:
@@ -93,6 +104,8 @@ class _Sender:
         await self._send({"type": "http.response.start", "status": answer.status, "headers": encoded})
 
     async def _send_chunk(self, chunk: bytes, *, more: bool = True) -> None:
+        if chunk.startswith(_ERROR_FRAME):
+            self._trace.outcome = "error"
         await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
 
 
@@ -111,11 +124,13 @@ async def _encode(answer: Answer) -> AsyncIterator[bytes]:
 
 def _early_error(first: bytes) -> tuple[int, Body] | None:
     """Status and body of a stream that begins with an error frame; nothing was sent yet, so it can have a status."""
-    if not first.startswith(b'data: {"error"'):
+    if not first.startswith(_ERROR_FRAME):
         return None
     try:
         body = orjson.loads(first.split(b"\n", 1)[0].removeprefix(b"data: "))
-        code = body["error"].get("code")
-    except (ValueError, AttributeError):
+    except ValueError:
         return None
-    return (code if isinstance(code, int) and 400 <= code < 600 else 500), body
+    error = body["error"] if isinstance(body["error"], dict) else {"message": str(body["error"])}
+    code, kind = error.get("code"), error.get("type")
+    status = code if isinstance(code, int) and 400 <= code < 600 else _STATUS_OF_TYPE.get(str(kind), 502)
+    return status, {"error": {"type": "engine_error", "param": None, "code": None, **error}}

@@ -1,10 +1,15 @@
-"""Reads the JSON object of a request. Its fields are checked by whoever needs them; the rest passes through."""
+"""Reads a request: its headers, and its JSON object, whose fields are checked by whoever needs them."""
 
 import orjson
 from fastapi import Request
 
 from server.core.errors import InvalidRequestError
 from server.core.types import Body
+
+
+def read_headers(request: Request) -> dict[str, str]:
+    """Headers by lower-case name; one given several times has all its values, joined by commas."""
+    return {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
 
 
 async def read_body(request: Request) -> Body:

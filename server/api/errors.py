@@ -9,12 +9,15 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from server.api.trace import trace_of
 from server.core import errors
 from server.core.types import Body
 
 _logger = logging.getLogger(__name__)
+
+TRACE_KEY = "alignment_trace"
+"""Where the ASGI scope of a request holds its trace."""
 
 
 class _Row(NamedTuple):
@@ -26,6 +29,7 @@ class _Row(NamedTuple):
 ERRORS: Mapping[type[errors.IcalignError], _Row] = {
     errors.InvalidRequestError: _Row(400, "invalid_request_error", "invalid_value"),
     errors.OverrideError: _Row(400, "invalid_request_error", "override_not_allowed"),
+    errors.UnknownModelError: _Row(404, "invalid_request_error", "model_not_found"),
     errors.UnknownProfileError: _Row(404, "invalid_request_error", "profile_not_found"),
     errors.NotOfferedError: _Row(501, "not_implemented_error", "not_offered"),
     errors.EngineUnavailableError: _Row(503, "server_error", "engine_unavailable"),
@@ -63,11 +67,16 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.IcalignError, _handle)
     app.add_exception_handler(HTTPException, _handle_http)
     app.add_exception_handler(RequestValidationError, _handle_validation)
-    app.add_exception_handler(Exception, _handle)
+    app.add_exception_handler(ClientDisconnect, _handle_disconnect)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return json_response(*describe_error(error, request_id=trace_of(request).id))
+    return json_response(*describe_error(error, request_id=request.scope[TRACE_KEY].id))
+
+
+async def _handle_disconnect(_: Request, __: Exception) -> Response:
+    """The client left while it sent its request; nobody reads this."""
+    return Response(status_code=400)
 
 
 async def _handle_http(request: Request, error: Exception) -> Response:
@@ -81,6 +90,7 @@ async def _handle_http(request: Request, error: Exception) -> Response:
 async def _handle_validation(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
-    param = ".".join(str(part) for part in fault["loc"] if part != "body") or None
+    is_json = fault["type"] != "json_invalid"
+    param = (".".join(str(part) for part in fault["loc"] if part != "body") or None) if is_json else None
     message = f"{param}: {fault['msg']}." if param else f"{fault['msg']}."
     return json_response(400, error_body(message, "invalid_request_error", param=param, code="invalid_value"))

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.answer import AnswerResponse
+from server.api.body import read_headers
 from server.engine.base import EngineRequest
 from server.pipeline import Pipeline
 
@@ -22,7 +23,7 @@ def passthrough_router(pipeline: Pipeline) -> APIRouter:
 
     async def pass_through(request: Request) -> Response:
         """The engine's own endpoint, unaligned."""
-        passed = EngineRequest(request.url.path, await request.body(), request.method, dict(request.headers))
+        passed = EngineRequest(request.url.path, await request.body(), request.method, read_headers(request))
         return AnswerResponse(lambda _trace: pipeline.pass_through(passed))
 
     for method, path in _PATHS:

@@ -1,4 +1,4 @@
-"""Gives every request a trace, and every response its headers, whichever route or error handler answers."""
+"""Gives every request a trace and every response its headers, and answers unforeseen failures."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -6,13 +6,12 @@ from typing import Any
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.errors import TRACE_KEY, describe_error, json_response
 from server.trace.record import Trace
-
-_KEY = "alignment_trace"
 
 
 class TraceMiddleware:
-    """Plain ASGI, so that streams pass through it chunk by chunk."""
+    """The outermost layer; plain ASGI, so that streams pass through it chunk by chunk."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,19 +21,29 @@ class TraceMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = scope[_KEY] = Trace()
+        trace = scope[TRACE_KEY] = Trace()
+
+        started = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 added = [(name.encode(), value.encode()) for name, value in trace.headers().items()]
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if started:
+                raise
+            status, body = describe_error(error, request_id=trace.id)
+            await json_response(status, body)(scope, receive, send_with_headers)
 
 
 def trace_of(request: Request | MutableMapping[str, Any]) -> Trace:
     """The trace of a request, or of its ASGI scope."""
     scope = request.scope if isinstance(request, Request) else request
-    trace: Trace = scope[_KEY]
+    trace: Trace = scope[TRACE_KEY]
     return trace

@@ -5,6 +5,7 @@ IcalignError
 │   └── PromptFilesError        files under prompts/ are wrong; carries every finding
 ├── RequestError                the client can mend it; carries the field at fault
 │   ├── InvalidRequestError
+│   ├── UnknownModelError
 │   ├── UnknownProfileError
 │   └── OverrideError
 └── EngineError                 the engine cannot answer
@@ -59,6 +60,14 @@ class RequestError(IcalignError):
 
 class InvalidRequestError(RequestError):
     """A field has a wrong type or value, or the profile's rendering cannot carry it."""
+
+
+class UnknownModelError(RequestError):
+    """The engine lists no model of that name."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"There is no model {model!r}; GET /v1/models lists them.", param="model")
+        self.model = model
 
 
 class UnknownProfileError(RequestError):

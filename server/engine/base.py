@@ -3,7 +3,7 @@
 An engine knows nothing of alignment. What it answers, errors included, is passed on as it is.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,7 +11,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """One call on the OpenAI surface, for instance of path `/v1/chat/completions`. `content` is JSON or empty."""
+    """One call on the OpenAI surface, for instance of path `/v1/chat/completions`. `content` is JSON or empty.
+
+    Header values are text as ASGI servers give it: one character for each byte (latin-1).
+    """
 
     path: str
     content: bytes = b""
@@ -52,10 +55,6 @@ class Engine(Protocol):
 
         Raises EngineUnavailableError, EngineTimeoutError or NotOfferedError; an engine's own error answer is a reply.
         """
-        ...
-
-    async def list_models(self) -> Sequence[str]:
-        """Names the engine serves, its default first. Raises EngineError."""
         ...
 
     async def check(self) -> None:

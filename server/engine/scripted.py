@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import anyio
 import orjson
 import yaml
+from pydantic import TypeAdapter
 
 from server.core.errors import ConfigurationError, NotOfferedError
 from server.core.types import Body
@@ -34,15 +36,16 @@ class ScriptedAnswer:
 
 
 _DEFAULT = ScriptedAnswer("This is a scripted answer; no model was asked.")
+_MALFORMED = ScriptedAnswer("messages must be a list of objects, prompt a string, and n 1 to 128.", status=400)
 
 
 class ScriptedEngine:
-    """Answers with the first entry of `answers` that matches; `calls` keeps every request."""
+    """Answers with the first entry of `answers` that matches; `calls` keeps the last thousand requests it answered."""
 
     def __init__(self, answers: Sequence[ScriptedAnswer] = (), *, model: str = "scripted") -> None:
         self._answers = (*answers, _DEFAULT)
         self._model = model
-        self.calls: list[EngineRequest] = []
+        self.calls: deque[EngineRequest] = deque(maxlen=1000)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -51,22 +54,21 @@ class ScriptedEngine:
 
     @asynccontextmanager
     async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
-        """Replay. Raises NotOfferedError for other endpoints than chat and completions."""
+        """Replay. Raises NotOfferedError for other endpoints than chat, completions and the list of models."""
+        if (request.method, request.path) == ("GET", "/v1/models"):
+            yield EngineReply(200, _JSON, _once({"object": "list", "data": [{"id": self._model, "object": "model"}]}))
+            return
         if request.path not in {"/v1/chat/completions", "/v1/completions"}:
             raise NotOfferedError(request.path)
         self.calls.append(request)
         body = orjson.loads(request.content)
-        answer = self._choose(_last_text(body))
+        answer = self._choose(_last_text(body)) if _is_request(body) else _MALFORMED
         if answer.status != 200:
             yield EngineReply(answer.status, _JSON, _once(_error(answer)))
         elif body.get("stream"):
             yield EngineReply(200, _EVENTS, _stream(answer, body, is_chat=request.path == "/v1/chat/completions"))
         else:
             yield EngineReply(200, _JSON, _once(_whole(answer, body, is_chat=request.path == "/v1/chat/completions")))
-
-    async def list_models(self) -> Sequence[str]:
-        """The one scripted model."""
-        return (self._model,)
 
     async def check(self) -> None:
         """Always well."""
@@ -79,7 +81,7 @@ def load_script(path: Path) -> list[ScriptedAnswer]:
     """Read a YAML list of `{text, match, status, delay_s}`. Raises ConfigurationError naming the entry at fault."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"script: {path} cannot be read: {error}") from error
     if not isinstance(entries, list):
         raise ConfigurationError(f"script: {path} must hold a list of answers.")
@@ -88,19 +90,27 @@ def load_script(path: Path) -> list[ScriptedAnswer]:
 
 def _parse_answer(path: Path, index: int, entry: Any) -> ScriptedAnswer:
     try:
-        answer = ScriptedAnswer(**entry)
+        answer = TypeAdapter(ScriptedAnswer).validate_python(entry)
         re.compile(answer.match)
-    except (TypeError, re.error) as error:
+    except (ValueError, re.error) as error:
         raise ConfigurationError(f"script: {path}: answer {index}: {error}") from error
     return answer
 
 
+def _is_request(body: Any) -> bool:
+    """Whether `body` is a request as far as this engine reads it."""
+    if not isinstance(body, dict) or body.get("n") not in (None, *range(1, 129)):
+        return False
+    messages = body.get("messages", [])
+    return isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
+
+
 def _last_text(body: Body) -> str:
-    if "messages" not in body:
+    if not body.get("messages"):
         return str(body.get("prompt", ""))
-    content = body["messages"][-1].get("content", "") if body["messages"] else ""
+    content = body["messages"][-1].get("content", "")
     if isinstance(content, list):
-        return "\n".join(part.get("text", "") for part in content)
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content)
 
 

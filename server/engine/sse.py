@@ -2,31 +2,53 @@
 
 from collections.abc import AsyncIterator
 
+import anyio
 import orjson
 
-from server.core.errors import EngineError
+from server.core.errors import EngineError, EngineUnavailableError
 from server.core.types import Body
 
 _DONE = b"[DONE]"
+_DRAIN_S = 1.0
 
 
 async def parse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Body]:
-    """The JSON of each event as it arrives, up to `[DONE]` or the end. Comments are passed over.
+    """The JSON of each event as it arrives, up to `[DONE]`. Comments are passed over.
 
     Lines may end in any way the event-stream format allows, and chunks may be cut anywhere. Raises EngineError where an
-    event is not a JSON object.
+    event is not a JSON object, and EngineUnavailableError where the stream breaks off: it ends without `[DONE]`, and no
+    choice had finished.
     """
+    finished = False
+    payloads = _payloads(chunks)
+    async for payload in payloads:
+        if payload == _DONE:
+            await _drain(payloads)
+            return
+        event = _parse_json(payload)
+        finished = finished or _has_finish(event)
+        yield event
+    if not finished:
+        raise EngineUnavailableError("The engine broke off in the middle of its answer.")
+
+
+async def _drain(payloads: AsyncIterator[bytes]) -> None:
+    """Read what is left, which is the end of the body: a connection is used again only once that is read."""
+    with anyio.move_on_after(_DRAIN_S):
+        async for _ in payloads:
+            pass
+
+
+async def _payloads(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     data: list[bytes] = []
     async for line in _lines(chunks):
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
         elif not line and data:
-            payload, data = b"\n".join(data), []
-            if payload == _DONE:
-                return
-            yield _parse_json(payload)
-    if data and b"\n".join(data) != _DONE:
-        yield _parse_json(b"\n".join(data))
+            yield b"\n".join(data)
+            data = []
+    if data:
+        yield b"\n".join(data)
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -41,6 +63,11 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield line
     if rest:
         yield rest.rstrip(b"\r")
+
+
+def _has_finish(event: Body) -> bool:
+    choices = event.get("choices")
+    return isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
 
 
 def _parse_json(payload: bytes) -> Body:

@@ -3,16 +3,23 @@
 httpx's API over aiohttp's connections: httpx's own transport is the slowest part of a pass-through by far.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
+import aiohttp
 import anyio
 import httpx
-import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from server.core.errors import ConfigurationError, EngineError, EngineTimeoutError, EngineUnavailableError
+from server.core.errors import ConfigurationError, EngineTimeoutError, EngineUnavailableError
 from server.engine.base import EngineReply, EngineRequest
+
+_logger = logging.getLogger(__name__)
+_KEEPALIVE_S = 30.0
+# The transport maps most of aiohttp's exceptions to httpx's, not all.
+_FAILURES = (httpx.RequestError, aiohttp.ClientError, OSError)
 
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "connection", "accept-encoding", "transfer-encoding"}
@@ -36,7 +43,7 @@ class UpstreamEngine:
     ) -> None:
         self._base_url = _parse_base_url(base_url)
         self._api_key = api_key
-        self._limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=30.0)
+        self._limits = httpx.Limits(max_connections=max_connections)
         self._timeout_s = timeout_s
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
@@ -44,9 +51,11 @@ class UpstreamEngine:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open the connection pool. The upstream itself may come up later."""
-        transport = self._transport or AiohttpTransport(limits=self._limits)
+        transport = self._transport or AiohttpTransport(limits=self._limits, client=self._open_session)
         timeout = httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s))
-        async with httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False) as self._client:
+        # All clients share the connections, so a cookie set for one must not be sent for another.
+        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        async with httpx.AsyncClient(transport=transport, timeout=timeout, cookies=cookies) as self._client:
             yield
         self._client = None
 
@@ -63,22 +72,11 @@ class UpstreamEngine:
         )
         response = await self._send(self._client, outgoing)
         try:
-            headers = {name.lower(): value for name, value in response.headers.items()}
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
             yield EngineReply(response.status_code, headers, _chunks(response))
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-
-    async def list_models(self) -> Sequence[str]:
-        """What the upstream lists now."""
-        async with self.open(EngineRequest("/v1/models", method="GET")) as reply:
-            content = await reply.read()
-        if reply.status != httpx.codes.OK:
-            raise EngineUnavailableError(f"The upstream answered {reply.status} to its list of models.")
-        try:
-            return [model["id"] for model in orjson.loads(content)["data"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise EngineError("The upstream's list of models is not in OpenAI's form.") from error
 
     async def check(self) -> None:
         """An upstream that is down may come back without this process being replaced, so it is not asked."""
@@ -88,12 +86,11 @@ class UpstreamEngine:
     async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
         try:
             return await client.send(request, stream=True)
-        except httpx.ConnectTimeout as error:
-            raise EngineUnavailableError(f"The upstream {self._base_url} closed or refused the connection.") from error
-        except httpx.TimeoutException as error:
+        except httpx.ReadTimeout as error:
             raise EngineTimeoutError(f"The upstream did not answer within {self._timeout_s:g} s.") from error
-        except (httpx.TransportError, OSError) as error:
-            raise EngineUnavailableError(f"The upstream {self._base_url} cannot be reached.") from error
+        except _FAILURES as error:
+            _logger.warning("upstream %s: %s: %s", self._base_url, type(error).__name__, error)
+            raise EngineUnavailableError("The upstream cannot be reached.") from error
 
     def _url(self, path: str) -> str:
         return (
@@ -102,13 +99,18 @@ class UpstreamEngine:
             else self._base_url.removesuffix("/v1") + path
         )
 
-    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+    def _open_session(self) -> aiohttp.ClientSession:
+        limit, context = self._limits.max_connections or 0, httpx.create_ssl_context()
+        connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE_S, ssl=context)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    def _headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         kept = {name.lower(): value for name, value in headers.items() if name.lower() not in _OWN_HEADERS}
         # Compressed bytes could not be passed on as they arrive, and aligned answers must be read here.
         kept |= {"content-type": "application/json", "accept-encoding": "identity"}
         if self._api_key is not None:
             kept["authorization"] = f"Bearer {self._api_key}"
-        return kept
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.items()]
 
 
 def _parse_base_url(base_url: str) -> str:
@@ -118,6 +120,8 @@ def _parse_base_url(base_url: str) -> str:
         raise ConfigurationError(f"upstream: {base_url!r} is not a URL: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"upstream: {base_url!r} needs the form https://host/v1.")
+    if url.userinfo:
+        raise ConfigurationError("upstream: the URL must not hold a password; give it as upstream_api_key.")
     return base_url.rstrip("/")
 
 
@@ -127,7 +131,7 @@ async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
         compressed = "content-encoding" in response.headers
         async for chunk in response.aiter_bytes() if compressed else response.aiter_raw():
             yield chunk
-    except httpx.TimeoutException as error:
+    except httpx.ReadTimeout as error:
         raise EngineTimeoutError("The upstream fell silent in the middle of its answer.") from error
-    except (httpx.TransportError, OSError) as error:
+    except _FAILURES as error:
         raise EngineUnavailableError("The upstream broke off in the middle of its answer.") from error

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import orjson
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.types import ASGIApp
@@ -76,11 +75,6 @@ class VllmEngine:
         finally:
             await call.disconnect()
 
-    async def list_models(self) -> Sequence[str]:
-        """What vLLM lists: the served names, then adapters."""
-        async with self.open(EngineRequest("/v1/models", method="GET")) as reply:
-            return [model["id"] for model in orjson.loads(await reply.read())["data"]]
-
     async def check(self) -> None:
         """vLLM's own health check, which fails for good once its engine processes have died."""
         async with self.open(EngineRequest("/health", method="GET")) as reply:
@@ -109,8 +103,18 @@ def _parse_arguments(arguments: Sequence[str]) -> Any:
         raise ConfigurationError("engine_args: vLLM does not accept them; its message is above.") from error
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"engine_args: {error}") from error
+    _refuse_server_arguments(args)
     _keep_seeds_from_killing(args)
     return args
+
+
+def _refuse_server_arguments(args: Any) -> None:
+    """Arguments of the HTTP server that icalign takes the place of would do nothing, or half of what they promise."""
+    names = ("api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "root_path", "uds", "middleware")
+    if given := [f"--{name.replace('_', '-')}" for name in names if getattr(args, name, None)]:
+        raise ConfigurationError(f"engine_args: {', '.join(given)} belongs to vLLM's own HTTP server; leave it out.")
+    if os.environ.get("VLLM_API_KEY"):
+        raise ConfigurationError("VLLM_API_KEY belongs to vLLM's own HTTP server; unset it.")
 
 
 def _keep_seeds_from_killing(args: Any) -> None:

@@ -63,6 +63,8 @@ def _walk(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(None, None, "keys must be text", key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
             seen.add(key.value)

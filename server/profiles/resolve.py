@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from server.core.errors import InvalidRequestError, OverrideError, UnknownProfileError
 from server.core.types import Body, Placement, Profile, Rendering
 
+_MAX_NAME_CHARS = 512
 PROFILE_HEADER = "x-alignment-profile"
 
 
@@ -21,7 +22,7 @@ class AlignmentOptions(BaseModel):
     trace: bool = False
     num_demonstrations: int | None = Field(default=None, ge=0, le=64)
     num_principles: int | None = Field(default=None, ge=0, le=32)
-    budget_tokens: int | None = Field(default=None, ge=0)
+    budget_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
     min_similarity: float | None = Field(default=None, ge=-1, le=1)
     placement: Placement | None = None
 
@@ -45,6 +46,9 @@ def resolve(body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profi
 
     `headers` have lower-case names. Raises InvalidRequestError, UnknownProfileError or OverrideError.
     """
+    model = body.get("model")
+    if model is not None and (not isinstance(model, str) or len(model) > _MAX_NAME_CHARS):
+        raise InvalidRequestError(f"model must be a string of at most {_MAX_NAME_CHARS} characters.", param="model")
     options = parse_options(body.get("alignment"))
     param, name = _single(_asked(body, headers, profiles, options), default)
     if name not in profiles:

@@ -1,8 +1,8 @@
 """The form of each prompt file. Unknown fields are refused, so that a typo shows at once."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from server.core.types import Placement, Rendering, Risk, Route
 
@@ -69,7 +69,7 @@ class RetrievalEntry(_File):
     num_principles: int = Field(default=2, ge=0, le=32)
     num_neighbours: int = Field(default=8, ge=1, le=64)
     thresholds: tuple[float, float] = (0.35, 0.6)
-    quotas: dict[Route, dict[Risk, int]] = Field(default_factory=dict)
+    quotas: dict[Route, dict[Risk, Annotated[int, Field(ge=0, le=64)]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "RetrievalEntry":
@@ -92,7 +92,7 @@ class ProfileFile(_File):
     pinned: list[Slug] = Field(default_factory=list)
     template: Slug | None = None
     retrieval: RetrievalEntry = Field(default_factory=lambda: RetrievalEntry(num_demonstrations=0))
-    sampling: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, JsonValue] = Field(default_factory=dict)
     overridable: list[Overridable] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -101,8 +101,13 @@ class ProfileFile(_File):
             given = self.model_fields_set - {"id", "description", "rendering"}
             if given:
                 raise ValueError(f"rendering none takes no other fields; remove {', '.join(sorted(given))}")
-        elif self.template is None or self.constitution is None:
+            return self
+        if self.template is None or self.constitution is None:
             raise ValueError("a rendering needs a template and a constitution")
+        if reserved := {"alignment", "messages", "model", "prompt", "stream"} & self.sampling.keys():
+            raise ValueError(f"sampling cannot set {', '.join(sorted(reserved))}")
+        if len(set(self.pinned)) < len(self.pinned):
+            raise ValueError("pinned names a demonstration twice")
         if self.rendering is Rendering.COMPLETION and not isinstance(self.sampling.get("max_tokens"), int):
             raise ValueError(
                 "completion rendering needs sampling.max_tokens, since the completions endpoint stops at 16"

@@ -62,7 +62,7 @@ def _load_folder(directory: Path) -> _Folder:
         constitutions=_load_kind(directory, "constitutions", ConstitutionFile, findings),
         banks=_load_kind(directory, "demonstrations", BankFile, findings),
         profiles=_load_kind(directory, "profiles", ProfileFile, findings),
-        templates={path.stem: path.read_text("utf-8") for path in sorted((directory / "templates").glob("*.jinja"))},
+        templates=_load_templates(directory, findings),
         findings=findings,
     )
 
@@ -71,6 +71,8 @@ def _load_kind(
     directory: Path, kind: str, model: type[FileModel], findings: list[Finding]
 ) -> dict[str, _Loaded[FileModel]]:
     loaded: dict[str, _Loaded[FileModel]] = {}
+    misnamed = sorted((directory / kind).glob("*.yml"))
+    findings.extend(Finding(f"{kind}/{path.name}", 0, "", "is not read; name it .yaml") for path in misnamed)
     for path in sorted((directory / kind).glob("*.yaml")):
         shown = f"{kind}/{path.name}"
         try:
@@ -83,6 +85,16 @@ def _load_kind(
             findings.append(Finding(shown, line_of(lines, "id"), "id", f"must be the file's name, {path.stem!r}"))
         loaded[path.stem] = _Loaded(shown, file, lines)
     return loaded
+
+
+def _load_templates(directory: Path, findings: list[Finding]) -> dict[str, str]:
+    templates: dict[str, str] = {}
+    for path in sorted((directory / "templates").glob("*.jinja")):
+        try:
+            templates[path.stem] = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            findings.append(Finding(f"templates/{path.name}", 0, "", f"cannot be read as UTF-8 text: {error}"))
+    return templates
 
 
 def _collect_demonstrations(folder: _Folder) -> dict[str, Demonstration]:

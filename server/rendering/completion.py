@@ -1,15 +1,16 @@
 """Completion rendering for base models: one text of fenced, headed blocks, its answer mapped back to a chat answer."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from jinja2 import Template
 
-from server.core.errors import InvalidRequestError
+from server.core.errors import EngineError, InvalidRequestError
 from server.core.types import Body, Profile, Selection
 from server.rendering.context import Exchange, demonstrated, render
-from server.rendering.messages import check_messages, split_system, text_of
+from server.rendering.messages import check_messages, split_system, text_of, with_defaults
 from server.rendering.sanitise import FENCE, Sanitiser
 
 STOPS = ("\n" + FENCE,)
@@ -29,6 +30,8 @@ _CHAT_ONLY = frozenset(
     | {"max_completion_tokens", "add_generation_prompt", "continue_final_message", "chat_template", "stop"}
     | {"chat_template_kwargs", "documents"}
 )
+# Fields of the completions endpoint that a chat request does not have; they would change or reveal the prompt.
+_COMPLETION_ONLY = frozenset({"prompt", "prompt_embeds", "suffix", "echo", "best_of"})
 
 
 def render_completion(
@@ -48,36 +51,56 @@ def render_completion(
         exchanges=exchanges,
         question=question,
     )
-    fields = {name: value for name, value in body.items() if name not in _CHAT_ONLY}
+    fields = {name: value for name, value in body.items() if name not in _CHAT_ONLY | _COMPLETION_ONLY}
     if (limit := body.get("max_completion_tokens", body.get("max_tokens"))) is not None:
         fields["max_tokens"] = limit
     if body.get("logprobs"):
-        fields["logprobs"] = body.get("top_logprobs") or 0
-    prompt = text + sanitiser.text(opening)
-    return {**profile.sampling, **fields, "prompt": prompt, "stop": [*_stops(body), *STOPS]}
+        fields["logprobs"] = num_top_logprobs(body)
+    prompt = text + sanitiser.fenced(opening)
+    return {**with_defaults(fields, profile), "prompt": prompt, "stop": [*_stops(body), *STOPS]}
 
 
-def to_chat(body: Body, *, num_top_logprobs: int) -> Body:
-    """A completion answer as a chat answer; fields both share stay as they are."""
-    choices = [_chat_choice(choice, num_top_logprobs) for choice in body.get("choices", ())]
+def num_top_logprobs(body: Body) -> int:
+    """How many alternatives a chat request wants for each token. Raises InvalidRequestError."""
+    wanted = body.get("top_logprobs")
+    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
+        raise InvalidRequestError(f"top_logprobs is {wanted!r}; it must be a whole number.", param="top_logprobs")
+    return wanted or 0
+
+
+def to_chat(body: Body, *, num_top: int) -> Body:
+    """A completion answer as a chat answer; fields both share stay as they are. Raises EngineError where it is none."""
+    with _engine_form():
+        choices = [_chat_choice(choice, num_top) for choice in body["choices"]]
     return {**body, "id": _chat_id(body), "object": "chat.completion", "choices": choices}
 
 
-async def to_chat_events(events: AsyncIterator[Body], *, num_top_logprobs: int) -> AsyncIterator[Body]:
-    """A completion stream as a chat stream, event by event. An error event passes as it is."""
+async def to_chat_events(events: AsyncIterator[Body], *, num_top: int) -> AsyncIterator[Body]:
+    """A completion stream as a chat stream, event by event. An error event passes as it is. Raises EngineError."""
     started: set[int] = set()
     async for event in events:
-        if "error" in event:
+        if event.get("error"):
             yield event
             continue
-        choices = []
-        for choice in event.get("choices", ()):
-            role = {} if choice["index"] in started else {"role": "assistant"}
-            started.add(choice["index"])
-            mapped = _chat_choice(choice, num_top_logprobs)
-            mapped["delta"] = {**role, "content": mapped.pop("message")["content"]}
-            choices.append(mapped)
+        with _engine_form():
+            choices = [_chat_delta(choice, num_top, started) for choice in event["choices"]]
         yield {**event, "id": _chat_id(event), "object": "chat.completion.chunk", "choices": choices}
+
+
+@contextmanager
+def _engine_form() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EngineError("The engine's answer is not a completion in OpenAI's form.") from error
+
+
+def _chat_delta(choice: Body, num_top: int, started: set[int]) -> Body:
+    role = {} if choice["index"] in started else {"role": "assistant"}
+    started.add(choice["index"])
+    mapped = _chat_choice(choice, num_top)
+    mapped["delta"] = {**role, "content": mapped.pop("message")["content"]}
+    return mapped
 
 
 def _refuse_tools(body: Body) -> None:
@@ -111,7 +134,7 @@ def _read_history(messages: Sequence[Body], *, continues: bool) -> tuple[list[Ex
 
 def _text_only(message: Body, where: str) -> str:
     parts = message["content"] if isinstance(message.get("content"), list) else []
-    if any("text" not in part for part in parts):
+    if any(part.get("type", "text") != "text" or "text" not in part for part in parts):
         raise InvalidRequestError(f"{where} has a part that is not text; this profile renders text.", param=where)
     if message["role"] not in {"user", "assistant"} or message.get("tool_calls"):
         raise InvalidRequestError(
@@ -137,10 +160,10 @@ def _chat_id(body: Body) -> str:
     return re.sub(r"^(cmpl-)?", "chatcmpl-", str(body.get("id", "")), count=1)
 
 
-def _chat_choice(choice: Body, num_top_logprobs: int) -> Body:
+def _chat_choice(choice: Body, num_top: int) -> Body:
     kept = {name: value for name, value in choice.items() if name not in {"text", "logprobs", "prompt_logprobs"}}
     kept["message"] = {"role": "assistant", "content": choice.get("text", "")}
-    kept["logprobs"] = _chat_logprobs(choice.get("logprobs"), num_top_logprobs)
+    kept["logprobs"] = _chat_logprobs(choice.get("logprobs"), num_top)
     if kept.get("stop_reason") in STOPS:
         kept["stop_reason"] = None
     return kept

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Template, TemplateError
 
 from server.core.errors import ConfigurationError
-from server.core.types import Demonstration, Principle, Profile, Selection
+from server.core.types import Demonstration, Principle, Profile, Route, Scored, Selection
 from server.rendering.sanitise import FENCE, Sanitiser
 
 
@@ -42,18 +42,26 @@ def render(
             principles=[_principle(item, sanitiser) for item in selection.principles],
             retrieved_principles=[_principle(scored.item, sanitiser) for scored in selection.retrieved_principles],
             demonstrations=[_exchange(item, sanitiser) for item in demonstrations],
-            system=sanitiser.text(system),
+            system=sanitiser.fenced(system),
             exchanges=[_exchange(item, sanitiser) for item in exchanges],
-            question=sanitiser.text(question),
+            question=sanitiser.fenced(question),
             fence=FENCE,
         )
     except (TemplateError, ArithmeticError, TypeError, LookupError) as error:
         raise ConfigurationError(f"templates/{profile.template_id}.jinja: {error}") from error
 
 
+def check_template(profile: Profile, template: Template) -> None:
+    """Render with one of everything, so that a fault shows when it is loaded. Raises ConfigurationError."""
+    constitution, sample = profile.constitution.principles, Exchange("a message", "an answer")
+    selection = Selection(0.0, Route.LOW, constitution, tuple(Scored(item, 0.0) for item in constitution), (), ())
+    arguments = {"demonstrations": [sample], "system": "a setting", "exchanges": [sample], "question": "a question"}
+    render(template, profile, selection, Sanitiser(), **arguments)  # type: ignore[arg-type]  # one of each, by name
+
+
 def _principle(item: Principle, sanitiser: Sanitiser) -> Mapping[str, Any]:
-    return {"id": item.id, "text": sanitiser.text(item.text), "weight": item.weight, "aspect": item.aspect}
+    return {"id": item.id, "text": sanitiser.fenced(item.text), "weight": item.weight, "aspect": item.aspect}
 
 
 def _exchange(item: Exchange, sanitiser: Sanitiser) -> Mapping[str, str]:
-    return {"user": sanitiser.text(item.user), "assistant": sanitiser.text(item.assistant)}
+    return {"user": sanitiser.fenced(item.user), "assistant": sanitiser.fenced(item.assistant)}

@@ -3,14 +3,20 @@
 from typing import Any
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body
+from server.core.types import Body, Profile
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_QUERY_CHARS = 4000
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
 def check_messages(body: Body) -> list[Body]:
     """The `messages` of a chat request. Raises InvalidRequestError naming the field at fault."""
+    if body.get("truncate_prompt_tokens") is not None:
+        raise InvalidRequestError(
+            "truncate_prompt_tokens would cut off what the profile puts first; leave it out or use profile off.",
+            param="truncate_prompt_tokens",
+        )
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequestError("messages must be a list with at least one message.", param="messages")
@@ -44,14 +50,31 @@ def text_of(message: Body) -> str:
 
 
 def query_of(messages: list[Body]) -> str:
-    """What retrieval looks for: the last user message, or the last message at all where no user has spoken."""
+    """What retrieval looks for: the last user message, or the last message at all where no user has spoken.
+
+    Of a long one its beginning and its end, since embedding takes time and memory with length.
+    """
     users = [message for message in messages if message["role"] == "user"]
-    return text_of((users or messages)[-1])
+    text = text_of((users or messages)[-1])
+    return text if len(text) <= _QUERY_CHARS else f"{text[: _QUERY_CHARS // 2]}\n{text[-_QUERY_CHARS // 2 :]}"
 
 
 def split_system(messages: list[Body]) -> tuple[str, list[Body]]:
-    """The text of the leading system and developer messages, joined by blank lines, and the messages after them."""
+    """The text of the leading system and developer messages, joined by blank lines, and the messages after them.
+
+    One that holds more than text stays a message.
+    """
     leading = 0
-    while leading < len(messages) and messages[leading]["role"] in _SYSTEM_ROLES:
+    while leading < len(messages) and messages[leading]["role"] in _SYSTEM_ROLES and _is_text(messages[leading]):
         leading += 1
     return "\n\n".join(text_of(message) for message in messages[:leading]), messages[leading:]
+
+
+def with_defaults(body: Body, profile: Profile) -> Body:
+    """`body` with the profile's sampling where the client says nothing, or null."""
+    return {**body, **{name: value for name, value in profile.sampling.items() if body.get(name) is None}}
+
+
+def _is_text(message: Body) -> bool:
+    content = message.get("content")
+    return not isinstance(content, list) or all(part.get("type", "text") == "text" for part in content)

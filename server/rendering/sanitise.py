@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 FENCE = "~~~~"
 """Opens and closes every block of a rendered text. Tildes, since answers hold backticks."""
 
@@ -15,12 +17,15 @@ _BREAK = "\u200b"
 _FENCE_RUN = re.compile(r"~{4,}")
 # Control tokens have the form <...> or [...]; anything of another form is looked for as it is.
 _CANDIDATES = (re.compile(r"<[^<>]{1,64}>"), re.compile(r"\[[^\[\]]{1,64}\]"))
-# Turn marks of the common chat formats. Engaged for every model, since an upstream's tokenizer is not always known.
+# Marks of the common chat formats. Broken for every model, since an upstream's tokenizer is not always known.
 _KNOWN_MARKS = re.compile(
-    "<[|\uff5c][^<>]*[|\uff5c]>|</?(?:start_of_turn|end_of_turn|bos|eos|SYS)>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    "<[|\uff5c][^<>\\s]*>|<[^<>\\s\u200b]*[|\uff5c]>|</?(?:start_of_turn|end_of_turn|start_of_image|end_of_image|bos|eos|mask|SYS)>"
+    r"|</?tool_(?:call|calls|response|responses)>|<(?:extra_id_|unused)\d+>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|THINK|IMG|gMASK)\]"
 )
 _UNKNOWN_TOKENIZER_MARKS = frozenset({"<s>", "</s>", "<pad>", "<unk>"})
+# What refers to a file is not text of the prompt, and a changed address would not be found.
+_PAYLOADS = frozenset({"image_url", "input_audio", "audio_url", "video_url", "file"})
 
 
 class Sanitiser:
@@ -32,26 +37,63 @@ class Sanitiser:
         self._odd = re.compile("|".join(re.escape(token) for token in odd)) if odd else None
 
     def text(self, text: str) -> str:
-        """`text` with every control token and fence broken. Doing it twice changes nothing more."""
+        """`text` with every control token broken. Doing it twice changes nothing more."""
         for candidate in _CANDIDATES:
             text = candidate.sub(self._break_candidate, text)
         if self._odd is not None:
             text = self._odd.sub(lambda match: _split(match[0]), text)
-        return _FENCE_RUN.sub(lambda match: re.sub("~~~(?=~)", "~~~" + _BREAK, match[0]), text)
+        return text
+
+    def fenced(self, text: str) -> str:
+        """The same for text that goes between fences, with every fence in it broken too."""
+        return _FENCE_RUN.sub(lambda match: re.sub("~~~(?=~)", "~~~" + _BREAK, match[0]), self.text(text))
 
     def value(self, value: Any) -> Any:
-        """The same for every string inside a JSON value, keys included."""
+        """`text` for every string inside a JSON value, keys included, as a chat template may write it.
+
+        Neighbouring text parts of a message are joined by line breaks first, since some templates write them without a
+        break, so that a mark could be split over two. Arguments of tool calls are JSON in a string; engines decode it.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
-            return [self.value(item) for item in value]
+            return [self.value(item) for item in _join_text_parts(value)]
         if isinstance(value, dict):
-            return {self.text(key): self.value(item) for key, item in value.items()}
+            return {self.text(key): self._field(key, item) for key, item in value.items()}
         return value
+
+    def _field(self, key: str, item: Any) -> Any:
+        if key in _PAYLOADS:
+            return item
+        if key == "arguments" and isinstance(item, str):
+            return self._arguments(item)
+        return self.value(item)
+
+    def _arguments(self, text: str) -> str:
+        try:
+            decoded = orjson.loads(text)
+        except ValueError:
+            return self.text(text)
+        clean = self.value(decoded)
+        return text if clean == decoded else orjson.dumps(clean).decode()
 
     def _break_candidate(self, match: re.Match[str]) -> str:
         mark = match[0]
         return _split(mark) if mark in self._tokens or _KNOWN_MARKS.fullmatch(mark) else mark
+
+
+def _join_text_parts(items: list[Any]) -> list[Any]:
+    joined: list[Any] = []
+    for item in items:
+        if _is_text_part(item) and joined and _is_text_part(joined[-1]):
+            joined[-1] = {**joined[-1], "text": f"{joined[-1]['text']}\n{item['text']}"}
+        else:
+            joined.append(item)
+    return joined
+
+
+def _is_text_part(item: Any) -> bool:
+    return isinstance(item, dict) and item.keys() == {"type", "text"} and isinstance(item["text"], str)
 
 
 def _is_candidate(token: str) -> bool:

@@ -1,6 +1,7 @@
 """Counts tokens with the served model's own tokenizer, and knows its control tokens."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -37,20 +38,15 @@ class ModelTokenizer:
         self._tokenizer = tokenizer
         self.name = name
         added = tokenizer.get_added_tokens_decoder().values()
-        self.control_tokens = frozenset(token.content for token in added if token.special)
+        self.control_tokens = frozenset(token.content for token in added if token.special or _is_mark(token.content))
 
     def count(self, text: str) -> int:
         """Exact, apart from merges across the ends of the text."""
         return len(self.encode(text))
 
-    def id_of(self, token: str) -> int | None:
-        """The id of a vocabulary entry."""
-        identifier: int | None = self._tokenizer.token_to_id(token)
-        return identifier
-
-    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Token ids, with what the model begins a text with only on request."""
-        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+    def encode(self, text: str) -> list[int]:
+        """Token ids, with nothing added around them."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 class EstimatingTokenizer:
@@ -78,6 +74,15 @@ def load_tokenizer(model: str, name: str, *, fetch: Callable[[str], str] | None 
         return ModelTokenizer(FastTokenizer.from_file(str(file)), name)
     except Exception as error:  # tokenizers and the hub client raise bare and many kinds of exceptions
         raise ConfigurationError(f"tokenizer: cannot load one for {name!r}: {error}") from error
+
+
+def _is_mark(token: str) -> bool:
+    """Whether an added token that is not declared special is structure all the same, such as `<tool_call>`.
+
+    Others are plain words of the vocabulary: white space, HTML elements. Marks of thinking are left to templates, which
+    look for them in past answers.
+    """
+    return re.fullmatch(r"<[^<>\s]*[|_][^<>\s]*>|\[[A-Z_/]+\]", token) is not None
 
 
 def _fetch(model: str) -> str:

@@ -1,7 +1,10 @@
+import httpx
+import pytest
 from fastapi.testclient import TestClient
 
 from server.core.types import Body
 from server.engine.scripted import ScriptedEngine
+from server.engine.upstream import UpstreamEngine
 from tests.conftest import AppFactory
 
 
@@ -14,7 +17,7 @@ def test_render_shows_what_the_engine_would_get_and_asks_it_nothing(make_app: Ap
     asked = question("How do I bake bread?", max_tokens=5)
     with TestClient(make_app(engine)) as client:
         preview = client.post("/v1/alignment/render", json=asked)
-        assert engine.calls == []
+        assert not engine.calls
         client.post("/v1/chat/completions", json=asked)
     body = preview.json()
     assert engine.calls[0].path == body["endpoint"] == "/v1/chat/completions"
@@ -65,4 +68,36 @@ def test_profiles_are_listed_with_their_contents_on_request(make_app: AppFactory
 def test_health_and_readiness(make_app: AppFactory) -> None:
     with TestClient(make_app()) as client:
         assert client.get("/health").json() == {"status": "ok"}
-        assert client.get("/ready").json() == {"status": "ready", "models": ["scripted"]}
+        assert client.get("/ready").json() == {"status": "ready"}
+
+
+def test_a_server_whose_upstream_wants_the_clients_key_is_ready(make_app: AppFactory) -> None:
+    def locked(request: httpx.Request) -> httpx.Response:
+        known = request.headers.get("authorization") == "Bearer k"
+        content = b'{"data": [{"id": "m", "max_model_len": 5}]}' if known else b'{"error": {"message": "no key"}}'
+        return httpx.Response(200 if known else 401, stream=httpx.ByteStream(content))
+
+    engine = UpstreamEngine("http://upstream/v1", transport=httpx.MockTransport(locked))
+    with TestClient(make_app(engine)) as client:
+        assert client.get("/ready").status_code == 200
+        assert client.get("/v1/models").status_code == 401
+        listed = client.get("/v1/models", headers={"authorization": "Bearer k"}).json()["data"]
+    assert [model["id"] for model in listed] == ["m", "m:base", "m:default", "m:off"]
+    assert {model["max_model_len"] for model in listed} == {5}
+
+
+def test_retrieve_takes_overrides_and_one_profile_only(make_app: AppFactory) -> None:
+    with TestClient(make_app()) as client:
+        asked = {"text": "bash rename files", "alignment": {"num_demonstrations": 1, "profile": "base"}}
+        assert len(client.post("/v1/alignment/retrieve", json=asked).json()["demonstrations"]) == 1
+        clash = client.post("/v1/alignment/retrieve", json=asked, headers={"x-alignment-profile": "default"})
+    assert clash.status_code == 400
+
+
+def test_unforeseen_failures_carry_trace_headers(make_app: AppFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    monkeypatch.setattr(app.state.pipeline, "retrieve", None)
+    with TestClient(app) as client:
+        response = client.post("/v1/alignment/retrieve", json={"text": "x"})
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert response.headers["x-alignment-trace-id"] in response.json()["error"]["message"]

@@ -47,6 +47,10 @@ def test_a_server_fault_is_logged_and_its_text_withheld(error: Exception, caplog
     assert "the secret" in caplog.text
 
 
+BUDGET = "alignment.budget_tokens"
+DEEP = b"[" * 260 + b"]" * 260
+
+
 @pytest.mark.parametrize(
     ("method", "path", "content", "status", "param"),
     [
@@ -58,8 +62,19 @@ def test_a_server_fault_is_logged_and_its_text_withheld(error: Exception, caplog
         ("POST", "/v1/alignment/render", b'{"messages": 1}', 400, "messages"),
         ("POST", "/v1/alignment/retrieve", b"{}", 400, "text"),
         ("POST", "/v1/alignment/retrieve", b'{"text": "x", "count": 0}', 400, "count"),
-        ("POST", "/v1/alignment/retrieve", b'{"text": "x", "profile": "no"}', 404, "profile"),
-        ("POST", "/v1/alignment/retrieve", b'{"text": "x", "profile": "off"}', 400, "profile"),
+        ("POST", "/v1/alignment/retrieve", b"{", 400, None),
+        ("POST", "/v1/alignment/retrieve", b'{"text": "x", "alignment": {"profile": "no"}}', 404, "alignment.profile"),
+        ("POST", "/v1/alignment/retrieve", b'{"text": "x", "alignment": {"profile": "off"}}', 400, "alignment.profile"),
+        ("POST", "/v1/chat/completions", b'{"model": {"a": 1}}', 400, "model"),
+        ("POST", "/v1/chat/completions", b'{"alignment": {"budget_tokens": "1%s"}}' % (b"0" * 30), 400, BUDGET),
+        (
+            "POST",
+            "/v1/alignment/render",
+            b'{"messages": [{"role": "user", "content": "x"}], "tools": %s}' % DEEP,
+            400,
+            None,
+        ),
+        ("POST", "/v1/completions", b'{"alignment": {"profile": "default"}, "q": NaN}', 400, None),
         ("GET", "/v1/alignment/profiles?detail=perhaps", b"", 400, "query.detail"),
         ("GET", "/v1/models/nobody", b"", 404, "model"),
         ("GET", "/metrics", b"", 501, None),

@@ -82,6 +82,15 @@ def test_off_hands_the_body_over_unchanged(make_app: AppFactory) -> None:
     assert last_call(engine) == asked
 
 
+def test_off_hands_over_the_very_bytes(make_app: AppFactory) -> None:
+    engine = ScriptedEngine()
+    content = b'{ "model":"scripted", "messages" :[{"role":"user","content":"Hi"}], "seed": 123456789012345678901234 }'
+    headers = {"x-alignment-profile": "off", "content-type": "application/json"}
+    with TestClient(make_app(engine)) as client:
+        client.post(CHAT, content=content, headers=headers)
+    assert engine.calls[0].content == content
+
+
 def test_default_puts_alignment_before_the_message(make_app: AppFactory) -> None:
     engine = ScriptedEngine()
     with TestClient(make_app(engine)) as client:
@@ -188,4 +197,4 @@ def test_an_unaligned_endpoint_takes_no_profile_that_aligns(
     if status == 200:
         assert last_call(engine) == {"model": "scripted", "prompt": "x"}
     else:
-        assert engine.calls == []
+        assert not engine.calls

@@ -156,12 +156,6 @@ async def test_many_requests_run_at_once(built: Built) -> None:
     assert backend.ended == ["complete"] * 30
 
 
-async def test_models_are_listed(built: Built) -> None:
-    engine, _ = built
-    async with engine.running():
-        assert list(await engine.list_models()) == ["m"]
-
-
 async def test_a_running_engine_is_well(built: Built) -> None:
     engine, _ = built
     async with engine.running():

@@ -55,6 +55,15 @@ async def test_an_error_can_be_scripted() -> None:
     assert (status, orjson.loads(content)["error"]["message"]) == (429, "busy")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [[], "x", {"n": "x"}, {"n": 2_000_000}, {"messages": "abc"}, {"messages": ["a"]}, {"messages": [{"content": [5]}]}],
+)
+async def test_malformed_requests_are_answered_too(body: object) -> None:
+    status, _ = await ask(ScriptedEngine(), body)  # type: ignore[arg-type]
+    assert status in {200, 400}
+
+
 async def test_other_endpoints_are_not_offered() -> None:
     with pytest.raises(NotOfferedError, match="/v1/embeddings"):
         await ask(ScriptedEngine(), {}, "/v1/embeddings")
@@ -71,6 +80,7 @@ def test_a_script_is_read_from_a_file(tmp_path: Path) -> None:
     [
         ("text: x", "must hold a list"),
         ("- txt: x", "answer 0"),
+        ("- text: 42", "answer 0"),
         ("- text: x\n  match: '('", "answer 0"),
         ("[", "cannot be read"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.errors import EngineError
+from server.core.errors import EngineError, EngineUnavailableError
 from server.core.types import Body
 from server.engine.sse import parse_events
 
@@ -36,8 +36,15 @@ def test_events_do_not_depend_on_where_chunks_are_cut(cuts: list[int]) -> None:
 
 
 def test_a_last_event_without_its_end_still_counts() -> None:
-    assert parse([b'data: {"a": 1}']) == [{"a": 1}]
+    finished = b'{"choices":[{"finish_reason":"stop"}]}'
+    assert parse([b"data: " + finished]) == [{"choices": [{"finish_reason": "stop"}]}]
     assert parse([b"data: [DONE]"]) == []
+
+
+@pytest.mark.parametrize("stream", [b"", b'data: {"choices":[{"finish_reason":null}]}\n\n'])
+def test_a_stream_that_breaks_off_does_not_look_complete(stream: bytes) -> None:
+    with pytest.raises(EngineUnavailableError):
+        parse([stream])
 
 
 @pytest.mark.parametrize("payload", [b"nonsense", b"[1]", b"1"])

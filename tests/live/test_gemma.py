@@ -50,6 +50,6 @@ def test_every_prompt_begins_with_bos(gemma_url: str, gemma_tokenizer: ModelToke
     body = {"model": f"{GEMMA}:{profile}", "messages": [{"role": "user", "content": QUESTION}]}
     sent = httpx.post(f"{gemma_url}/v1/alignment/render", json=body, timeout=60).json()["body"]
     tokens = httpx.post(f"{gemma_url}/tokenize", json={**sent, "model": GEMMA}, timeout=60).json()["tokens"]
-    bos = gemma_tokenizer.id_of("<bos>")
+    (bos,) = gemma_tokenizer.encode("<bos>")
     assert tokens[0] == bos
     assert tokens.count(bos) == 1

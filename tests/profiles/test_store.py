@@ -89,6 +89,30 @@ def test_an_id_used_twice_and_a_missing_contrast_are_found(folder: Path) -> None
     assert any("contrast: there is no 'no-safety" in message for message in messages)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("pinned: []", "pinned: [maths-bun-boxes, maths-bun-boxes]", "twice"),
+        ("low: {benign: 4", "low: {benign: -4", "greater than or equal to 0"),
+        ("pinned: []", "sampling: {stop: 2026-01-01}", "sampling"),
+        ("pinned: []", "sampling: {stream: true}", "sampling cannot set stream"),
+        ("pinned: []", "? [a]\n: b", "keys must be text"),
+    ],
+)
+def test_values_that_make_no_sense_are_found(folder: Path, old: str, new: str, words: str) -> None:
+    edit(folder / "profiles" / "default.yaml", old, new)
+    with pytest.raises(PromptFilesError, match=words):
+        load_profiles(folder)
+
+
+def test_files_that_would_not_be_read_are_found(folder: Path) -> None:
+    (folder / "profiles" / "mine.yml").write_text("id: mine")
+    (folder / "templates" / "mine.jinja").write_bytes(b"\xff")
+    with pytest.raises(PromptFilesError) as caught:
+        load_profiles(folder)
+    assert [finding.path for finding in caught.value.findings] == ["profiles/mine.yml", "templates/mine.jinja"]
+
+
 def test_a_folder_without_profiles_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptFilesError, match="no folder profiles/"):
         load_profiles(tmp_path)

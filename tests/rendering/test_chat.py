@@ -54,6 +54,17 @@ def test_leading_system_and_developer_messages_join_the_system_text_and_later_on
     assert [message["content"] for message in messages[-3:]] == ["Hello", "Late.", "Again"]
 
 
+def test_without_a_message_demonstrations_go_into_the_system_text() -> None:
+    messages = render([{"role": "system", "content": "Only this."}])["messages"]
+    assert [message["role"] for message in messages] == ["system"]
+    assert "Is it raining?" in messages[0]["content"]
+
+
+def test_a_system_message_with_more_than_text_stays_a_message() -> None:
+    picture = {"role": "system", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    assert picture in render([picture, user("Hi")])["messages"]
+
+
 def test_tool_calls_and_their_results_stay_together() -> None:
     history: list[Body] = [
         user("Weather in Oslo?"),

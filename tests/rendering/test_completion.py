@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.errors import InvalidRequestError
+from server.core.errors import EngineError, InvalidRequestError
 from server.core.types import Body, Rendering
 from server.rendering.completion import render_completion, to_chat, to_chat_events
 from server.rendering.sanitise import FENCE, Sanitiser
@@ -77,12 +77,31 @@ def test_logprobs_are_asked_for_in_the_completions_way() -> None:
         ([turn("user", "Hi"), turn("tool", "Ho")], {}, "messages[1]"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], {}, "messages[0]"),
         ([turn("user", "Hi")], {"stop": 5}, "stop"),
+        ([turn("user", "Hi")], {"logprobs": True, "top_logprobs": "x"}, "top_logprobs"),
+        ([turn("user", "Hi")], {"truncate_prompt_tokens": 5}, "truncate_prompt_tokens"),
+        ([{"role": "user", "content": [{"type": "image_url", "text": "x"}]}], {}, "messages[0]"),
     ],
 )
 def test_what_a_base_model_cannot_do_is_refused(messages: list[Body], fields: Body, param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         render(messages, **fields)
     assert caught.value.param == param
+
+
+def test_fields_that_would_reveal_or_change_the_prompt_stay_behind() -> None:
+    body = render([turn("user", "Hi")], echo=True, suffix="~~~~", prompt="mine", max_tokens=None, temperature=None)
+    assert not {"echo", "suffix"} & set(body)
+    assert "mine" not in body["prompt"]
+    assert (body["max_tokens"], body["temperature"]) == (64, 0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"choices": None}, {"choices": ["x"]}, {"choices": [{"index": 0, "text": "x", "logprobs": {"content": []}}]}],
+)
+def test_an_answer_that_is_no_completion_is_the_engines_fault(answer: Body) -> None:
+    with pytest.raises(EngineError):
+        to_chat(answer, num_top=0)
 
 
 def test_tools_that_are_not_to_be_used_are_left_out() -> None:
@@ -108,7 +127,7 @@ COMPLETION: Body = {
 
 
 def test_a_completion_becomes_a_chat_answer() -> None:
-    chat = to_chat(COMPLETION, num_top_logprobs=0)
+    chat = to_chat(COMPLETION, num_top=0)
     assert (chat["id"], chat["object"], chat["usage"]) == ("chatcmpl-7", "chat.completion", {"total_tokens": 3})
     choice = chat["choices"][0]
     assert choice["message"] == {"role": "assistant", "content": "Bonjour"}
@@ -125,7 +144,7 @@ def test_a_completion_becomes_a_chat_answer() -> None:
 def test_top_logprobs_are_cut_to_what_was_asked_for() -> None:
     choice = {"index": 0, "text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": [-2.0]}}
     choice["logprobs"]["top_logprobs"] = [{"a": -2.0, "b": -0.5, "c": -1.0}]  # type: ignore[index]
-    chat = to_chat({"choices": [choice]}, num_top_logprobs=2)
+    chat = to_chat({"choices": [choice]}, num_top=2)
     assert [top["token"] for top in chat["choices"][0]["logprobs"]["content"][0]["top_logprobs"]] == ["b", "c"]
 
 
@@ -137,7 +156,7 @@ def test_a_completion_stream_becomes_a_chat_stream() -> None:
         yield {"id": "cmpl-7", "choices": [], "usage": {"total_tokens": 3}}
 
     async def collect() -> list[Body]:
-        return [event async for event in to_chat_events(source(), num_top_logprobs=0)]
+        return [event async for event in to_chat_events(source(), num_top=0)]
 
     events = anyio.run(collect)
     assert {event["object"] for event in events} == {"chat.completion.chunk"}

@@ -11,10 +11,9 @@ def test_counts_are_the_models(smollm2_tokenizer: ModelTokenizer) -> None:
     assert "<|im_start|>" in smollm2_tokenizer.control_tokens
 
 
-def test_the_base_models_text_begins_with_bos(gemma_tokenizer: ModelTokenizer) -> None:
-    bos = gemma_tokenizer.id_of("<bos>")
-    assert gemma_tokenizer.encode("Hello", add_special_tokens=True)[0] == bos
-    assert bos not in gemma_tokenizer.encode("Hello")
+def test_structure_counts_as_control_and_words_do_not(gemma_tokenizer: ModelTokenizer) -> None:
+    assert {"<start_of_turn>", "<start_of_image>", "<bos>", "<unused7>"} <= gemma_tokenizer.control_tokens
+    assert not {"<table>", "</h2>", "\n\n"} & gemma_tokenizer.control_tokens
 
 
 def test_an_estimate_rounds_up() -> None:
