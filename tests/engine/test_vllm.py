@@ -63,6 +63,7 @@ async def test_an_application_that_ignores_the_disconnect_is_cancelled(monkeypat
                 pass
             while not Stubborn.ended:
                 await anyio.sleep(0.01)
+    assert Stubborn.ended
 
 
 def test_a_missing_vllm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
