@@ -2,9 +2,9 @@
 
 It stands on vLLM's own server application, the one `vllm serve` runs, built over an AsyncLLM and called as ASGI without
 a socket: request parsing, tools, structured output, logprobs, reasoning, multimodal parsing, errors and metrics are
-vLLM's, and every argument of the engine means what it means there. Four entry points of vLLM carry all of it: its argument
-parser, `build_async_engine_client`, `build_app` and `init_app_state`. Constant parts that were encoded once can be
-handed over as token ids, since `/v1/completions` takes them as its prompt.
+vLLM's, and every argument of the engine means what it means there. Four entry points of vLLM carry all of it: its
+argument parser, `build_async_engine_client`, `build_app` and `init_app_state`. Constant parts that were encoded once
+can be handed over as token ids, since `/v1/completions` takes them as its prompt.
 """
 
 import logging
