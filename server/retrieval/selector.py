@@ -30,17 +30,22 @@ def select(
     earlier one.
     """
     left = dict(quotas)
-    pool = _pool(similarities, risks, left, min_similarity)
+    pool = np.array(_pool(similarities, risks, left, min_similarity), np.intp)
+    likeness = np.zeros(len(pool), np.float32)
     picked: list[int] = []
     while len(picked) < count:
-        pool = [i for i in pool if left.get(risks[i], 0) > 0 and num_tokens[i] <= budget_tokens]
-        if not pool:
+        fits = np.array([left.get(risks[i], 0) > 0 and num_tokens[i] <= budget_tokens for i in pool], np.bool_)
+        pool, likeness = pool[fits], likeness[fits]
+        if not len(pool):
             break
-        best = max(pool, key=lambda i: _marginal_relevance(i, picked, similarities, vectors, mmr_lambda))
-        picked.append(best)
-        pool.remove(best)
-        left[risks[best]] -= 1
-        budget_tokens -= num_tokens[best]
+        best = int(np.argmax(mmr_lambda * similarities[pool] - (1 - mmr_lambda) * likeness))
+        pick = int(pool[best])
+        to_pick = vectors[pool] @ vectors[pick]
+        likeness = np.maximum(likeness, to_pick) if picked else to_pick
+        picked.append(pick)
+        pool, likeness = np.delete(pool, best), np.delete(likeness, best)
+        left[risks[pick]] -= 1
+        budget_tokens -= num_tokens[pick]
     return sorted(picked, key=lambda i: (similarities[i], -i))
 
 
@@ -57,10 +62,3 @@ def _pool(
             taken[risks[index]] += 1
             pool.append(index)
     return pool
-
-
-def _marginal_relevance(
-    index: int, picked: Sequence[int], similarities: NDArray[np.float32], vectors: Vectors, mmr_lambda: float
-) -> float:
-    likeness = max((float(vectors[index] @ vectors[other]) for other in picked), default=0.0)
-    return mmr_lambda * float(similarities[index]) - (1 - mmr_lambda) * likeness
