@@ -2,13 +2,14 @@
 
 It stands on vLLM's own server application, the one `vllm serve` runs, built over an AsyncLLM and called as ASGI without
 a socket: request parsing, tools, structured output, logprobs, reasoning, multimodal parsing, errors and metrics are
-vLLM's, and every argument of the engine means what it means there. Four entry points of vLLM carry all of it: its
-argument parser, `build_async_engine_client`, `build_app` and `init_app_state`. Constant parts that were encoded once
-can be handed over as token ids, since `/v1/completions` takes them as its prompt.
+vLLM's, and every argument of the engine means what it means there. Five entry points of vLLM carry all of it: its
+argument parser, `build_async_engine_client`, `build_app`, `init_app_state` and `watchdog_loop`. Constant parts that
+were encoded once can be handed over as token ids, since `/v1/completions` takes them as its prompt.
 """
 
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -45,6 +46,7 @@ class VllmEngine:
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
         from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
         from vllm.entrypoints.launchers.app import build_app
+        from vllm.entrypoints.launchers.launcher import watchdog_loop
 
         started = False
         try:
@@ -53,6 +55,8 @@ class VllmEngine:
                 app = build_app(args, tasks, client.model_config)
                 await init_app_state(client, app.state, args, tasks)
                 async with app.router.lifespan_context(app), anyio.create_task_group() as self._calls:
+                    app.state.server = _ProcessServer()
+                    self._calls.start_soon(watchdog_loop, app.state.server, client)
                     self._app, started = app, True
                     yield
                     self._calls.cancel_scope.cancel()
@@ -81,6 +85,20 @@ class VllmEngine:
             await reply.read()
         if reply.status != 200:
             raise EngineUnavailableError("The engine has died; its log tells why. Start the server again.")
+
+
+class _ProcessServer:
+    """Stands where vLLM expects the uvicorn server it runs under, which it tells to exit once its engine has died."""
+
+    @property
+    def should_exit(self) -> bool:
+        return False
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value:
+            _logger.error("The engine has died; stopping, so that whoever watches this process starts another.")
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _parse_arguments(arguments: Sequence[str]) -> Any:

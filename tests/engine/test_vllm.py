@@ -1,5 +1,8 @@
 """The parts of the vLLM engine that need no engine: its bridge to an application that fails, and its arguments."""
 
+import os
+import signal
+
 import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -64,6 +67,16 @@ async def test_an_application_that_ignores_the_disconnect_is_cancelled(monkeypat
             while not Stubborn.ended:
                 await anyio.sleep(0.01)
     assert Stubborn.ended
+
+
+def test_a_dead_engine_stops_the_process_as_an_operator_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
+    server = vllm._ProcessServer()
+    server.should_exit = False
+    assert sent == []
+    server.should_exit = True
+    assert sent == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_a_missing_vllm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
