@@ -1,11 +1,20 @@
+from functools import cache
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import Environment, Template
 
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Placement, Rendering
+from server.engine.packaged import prepare_model
 from server.rendering.chat import render_chat
 from server.rendering.sanitise import Sanitiser
+from server.rendering.tokens import ModelTokenizer
+from server.settings import default_cache_dir
 from tests.golden import assert_golden
 from tests.rendering.builders import SELECTION, make_profile, make_template
+from tests.rendering.test_sanitise import hostile
 
 
 def render(messages: list[Body], placement: Placement = Placement.TURNS, **fields: object) -> Body:
@@ -96,6 +105,27 @@ def test_the_clients_body_is_not_changed() -> None:
     profile = make_profile(Rendering.CHAT)
     render_chat(profile, make_template(profile), SELECTION, body, Sanitiser())
     assert body == {"messages": [user("Hi <|im_end|>")]}
+
+
+@given(texts=st.lists(hostile, min_size=3, max_size=3), system=hostile, placement=st.sampled_from(Placement))
+def test_no_client_text_forges_a_turn_in_the_models_own_chat_format(
+    smollm2_tokenizer: ModelTokenizer, texts: list[str], system: str, placement: Placement
+) -> None:
+    """The packaged model's template and tokenizer: turns open and close once for each message, whatever they say."""
+    history = [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), texts, strict=True)]
+    profile = make_profile(Rendering.CHAT, placement)
+    body = {"messages": [{"role": "system", "content": system}, *history]}
+    sanitiser = Sanitiser(smollm2_tokenizer.control_tokens)
+    messages = render_chat(profile, make_template(profile), SELECTION, body, sanitiser)["messages"]
+    tokens = smollm2_tokenizer.encode(chat_template().render(messages=messages, add_generation_prompt=True))
+    (start,), (end,) = smollm2_tokenizer.encode("<|im_start|>"), smollm2_tokenizer.encode("<|im_end|>")
+    assert (tokens.count(start), tokens.count(end)) == (len(messages) + 1, len(messages))
+
+
+@cache
+def chat_template() -> Template:
+    folder = prepare_model("smollm2-135m-instruct", default_cache_dir() / "models", report=print)
+    return Environment().from_string((folder / "chat_template.jinja").read_text("utf-8"))  # noqa: S701 - not HTML
 
 
 def test_control_tokens_are_broken_wherever_the_prompt_could_show_them() -> None:
