@@ -13,8 +13,8 @@ from server.rendering.context import Exchange, demonstrated, render
 from server.rendering.messages import check_messages, split_system, text_of, with_defaults
 from server.rendering.sanitise import FENCE, Sanitiser
 
-STOPS = ("\n" + FENCE,)
-"""Ends an answer: the fence that closes its block."""
+STOPS = ("\n" + FENCE, FENCE, "\n# Query:")
+"""Ends an answer: the fence that closes its block, or the heading of a next query where a model forgets the fence."""
 
 _CHAT_ONLY = frozenset(
     {

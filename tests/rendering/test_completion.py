@@ -46,7 +46,9 @@ def outside_fences(prompt: str) -> list[str]:
 
 def test_it_goes_to_completions_with_the_closing_fence_as_stop() -> None:
     body = render([turn("user", "Hi")], stop="END", max_completion_tokens=9, top_p=0.5, seed=1)
-    assert body["stop"] == ["END", "\n" + FENCE]
+    assert body["stop"] == ["END", "\n" + FENCE, FENCE, "\n# Query:"]
+    # The heading that ends an answer is the one that the template gives a query.
+    assert body["prompt"].count("\n# Query:\n") == 3
     assert (body["max_tokens"], body["top_p"], body["seed"], body["temperature"]) == (9, 0.5, 1, 0.5)
     assert "messages" not in body
     assert "max_completion_tokens" not in body
