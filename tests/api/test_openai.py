@@ -153,6 +153,14 @@ def test_an_error_that_is_not_openais_is_put_into_its_form(make_app: AppFactory,
     assert "Bad gateway" in response.json()["error"]["message"]
 
 
+def test_a_redirect_is_the_engines_fault(make_app: AppFactory) -> None:
+    moved = httpx.Response(307, headers={"location": "/elsewhere"}, stream=httpx.ByteStream(b""))
+    engine = UpstreamEngine("http://upstream/v1", transport=httpx.MockTransport(lambda _: moved))
+    with TestClient(make_app(engine)) as client:
+        response = client.post(CHAT, json=question())
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "engine_error")
+
+
 def test_models_are_listed_bare_and_with_each_profile(make_app: AppFactory) -> None:
     with TestClient(make_app()) as client:
         listed = client.get("/v1/models").json()
