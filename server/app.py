@@ -5,9 +5,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from jinja2 import Template
 
+from server.aligner import Aligner, Prompts
+from server.api.admission import Admission, AdmissionMiddleware, Key
 from server.api.alignment import alignment_router
+from server.api.answer import KEEP_ALIVE_KEY
 from server.api.errors import add_error_handlers
 from server.api.health import health_router
 from server.api.openai import openai_router
@@ -17,7 +21,7 @@ from server.core.errors import ConfigurationError, Finding, PromptFilesError
 from server.core.types import Rendering
 from server.engine.base import Engine
 from server.engine.packaged import PACKAGED_MODELS, prepare_model
-from server.pipeline import Pipeline, Prompts
+from server.pipeline import Pipeline
 from server.profiles.store import load_profiles
 from server.rendering.context import check_template
 from server.rendering.environment import compile_template
@@ -37,7 +41,8 @@ def create_app(settings: Settings, *, engine: Engine | None = None, report: Repo
     tokenizer = _load_tokenizer(settings, report)
     embedder = load_embedder(settings, report)
     prompts = load_prompts(settings, embedder, tokenizer)
-    pipeline = Pipeline(engine or build_engine(settings, report), prompts, tokenizer, embedder_name=embedder.name)
+    aligner = Aligner(prompts, tokenizer, embedder_name=embedder.name)
+    pipeline = Pipeline(engine or build_engine(settings, report), aligner, window_tokens=settings.window_tokens)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -45,12 +50,36 @@ def create_app(settings: Settings, *, engine: Engine | None = None, report: Repo
             yield
 
     app = FastAPI(title="icalign", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.admission = _build_admission(settings, prompts)
+    # The last one added is the outermost.
+    app.add_middleware(AdmissionMiddleware, admission=app.state.admission)
     app.add_middleware(TraceMiddleware)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     add_error_handlers(app)
     for router in (openai_router, alignment_router, passthrough_router, health_router):
         app.include_router(router(pipeline))
     app.state.pipeline = pipeline
+    setattr(app.state, KEEP_ALIVE_KEY, settings.keep_alive_s)
     return app
+
+
+def _build_admission(settings: Settings, prompts: Prompts) -> Admission:
+    for entry in settings.api_keys:
+        for name in entry.profiles or ():
+            if name not in prompts.profiles:
+                raise ConfigurationError(f"api_keys: key {entry.name!r} names {name!r}, and there is no such profile.")
+    keys = [
+        Key(entry.name, entry.key.get_secret_value(), tuple(entry.profiles) if entry.profiles else None)
+        for entry in settings.api_keys
+    ]
+    return Admission(keys=keys, max_requests=settings.max_requests, max_body_bytes=settings.max_body_bytes)
 
 
 def build_engine(settings: Settings, report: Report) -> Engine:

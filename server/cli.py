@@ -3,14 +3,23 @@
 import logging
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
+import anyio.to_thread
 import orjson
 import typer
 import uvicorn
+from fastapi import FastAPI
 
+from server.api.admission import Admission
+from server.api.starting import starting
 from server.core.errors import IcalignError
+from server.core.types import Caller
+from server.pipeline import Pipeline
 from server.settings import EmbedderKind, EngineKind, Settings, load_settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Align a frozen model at request time.")
@@ -35,6 +44,9 @@ def serve(
     default_profile: Annotated[str | None, typer.Option(help="Profile of requests that name none.")] = None,
     embedder: Annotated[EmbedderKind | None, typer.Option(help="What compares texts.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where prepared models are kept.")] = None,
+    api_keys: Annotated[list[str] | None, typer.Option("--api-key", help="A client's key; may be repeated.")] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Answered at once; more get 429.")] = None,
+    window_tokens: Annotated[int | None, typer.Option(help="What the model takes, if the engine is silent.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
@@ -42,6 +54,7 @@ def serve(
     """Serve the aligned OpenAI API. Options not listed here are handed to vLLM unchanged."""
     flags = {name: value for name, value in context.params.items() if name != "config"}
     flags["engine_args"] = context.args or None
+    flags["api_keys"] = api_keys or None
     try:
         _serve(load_settings(flags, config))
     except IcalignError as error:
@@ -83,24 +96,50 @@ def main() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says what it serves once it does."""
+    """Says what it serves once it does, and when told to stop takes no new requests but ends the ones under way."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, profiles: list[str], default: str) -> None:
+    def __init__(self, application: FastAPI, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
         self._settings = settings
-        self._profiles = profiles
-        self._default = default
+        self._pipeline: Pipeline = application.state.pipeline
+        self._admission: Admission = application.state.admission
+        self._stop_at_s = float("inf")
+        # Answers on the same socket until the engine has loaded, in a thread, since loading holds this one up.
+        self._answering: threading.Thread
+        self._meanwhile = uvicorn.Server(uvicorn.Config(starting, lifespan="off", log_level="warning"))
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        sockets = sockets or [self.config.bind_socket()]
+        # Each server closes the sockets that it was given, hence the copies.
+        copies = [listening.dup() for listening in sockets]
+        self._answering = threading.Thread(target=self._meanwhile.run, args=(copies,), daemon=True)
+        self._answering.start()
+        super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._meanwhile.should_exit = True
+        await anyio.to_thread.run_sync(self._answering.join)
         if self.started:
             self._announce(await self._first_model())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._admission.is_draining:
+            super().handle_exit(sig, frame)
+        else:
+            self._admission.is_draining = True
+            self._stop_at_s = time.monotonic() + self._settings.shutdown_s
+
+    async def on_tick(self, counter: int) -> bool:
+        is_done = self._admission.num_requests == 0 or time.monotonic() > self._stop_at_s
+        self.should_exit = self.should_exit or (self._admission.is_draining and is_done)
+        return await super().on_tick(counter)
 
     async def _first_model(self) -> str:
         """The engine's default model; an upstream that is not up yet has none to name."""
         try:
-            async with self.config.app.state.pipeline.list_models({}) as answer:  # type: ignore[union-attr]
-                name: str = answer.body["data"][0]["id"]
+            async with self._pipeline.list_models(Caller()) as answer:
+                name: str = answer.body["data"][0]["id"]  # type: ignore[index,call-overload]
                 return name
         except (IcalignError, LookupError, TypeError):
             _report("The engine does not list its models yet.")
@@ -112,8 +151,9 @@ class _Server(uvicorn.Server):
         body = orjson.dumps(
             {"model": model, "messages": [{"role": "user", "content": "What makes bread rise?"}]}
         ).decode()
-        _report(f"Serving {model} at {url}, profile {self._default} unless asked otherwise.")
-        _report(f"Ask for another as {model}:PROFILE, with PROFILE one of {', '.join(self._profiles)}. Try:")
+        prompts = self._pipeline.prompts
+        _report(f"Serving {model} at {url}, profile {prompts.default_profile} unless asked otherwise.")
+        _report(f"Ask for another as {model}:PROFILE, with PROFILE one of {', '.join(sorted(prompts.profiles))}. Try:")
         _report(f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'")
 
 
@@ -125,16 +165,15 @@ def _serve(settings: Settings) -> None:
     from server.app import create_app
 
     application = create_app(settings, report=_report)
-    prompts = application.state.pipeline.prompts
     config = uvicorn.Config(
         application,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
         access_log=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=5,
     )
-    server = _Server(config, settings, sorted(prompts.profiles), prompts.default_profile)
+    server = _Server(application, config, settings)
     server.run()
     if not server.started:
         _fail("The server did not start; the reason is above.")

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -47,6 +47,21 @@ def default_cache_dir() -> Path:
     return Path("~/.cache/icalign").expanduser()
 
 
+class ApiKey(BaseModel):
+    """A client's key. `profiles` are the ones it may ask for, its default first; none given means all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="default", description="what traces and logs call it")
+    key: SecretStr = Field(min_length=1)
+    profiles: list[str] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return {"key": value} if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
     """Everything a deployer can set."""
 
@@ -62,6 +77,17 @@ class Settings(BaseSettings):
     upstream_timeout_s: float = Field(default=600.0, gt=0, description="longest silence of the upstream")
     script: Path | None = Field(default=None, description="answers of the scripted engine")
     tokenizer: str | None = Field(default=None, description="for counting; by default the model's own")
+    window_tokens: int | None = Field(default=None, ge=1, description="what the model takes, if the engine is silent")
+    api_keys: Annotated[list[ApiKey], NoDecode] = Field(
+        default_factory=list, description="keys of clients; none means that all may ask"
+    )
+    max_requests: int = Field(default=1024, ge=1, description="answered at once; more get 429")
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    keep_alive_s: float = Field(default=15.0, gt=0, description="silence of a stream before a comment keeps it open")
+    shutdown_s: float = Field(default=30.0, ge=0, description="for requests under way when the server stops")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="web origins whose pages may ask; * for all"
+    )
     prompts: Path = Field(default_factory=default_prompts_dir, description="folder of prompt files")
     default_profile: str | None = Field(default=None, description="for requests that name none")
     embedder: EmbedderKind = EmbedderKind.AUTO
@@ -70,7 +96,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
-    @field_validator("engine_args", mode="before")
+    @field_validator("engine_args", "api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return shlex.split(value) if isinstance(value, str) else value

@@ -45,7 +45,7 @@ def test_config_prints_what_is_in_force_with_secrets_masked(tmp_path: Path) -> N
             ["serve", "--engine", "scripted", "--bogus", "1"],
             "engine_args are for vLLM, the engine is scripted: --bogus 1",
         ),
-        (["serve", "--api-key", "k"], "icalign: engine_args: --api-key belongs to vLLM's own HTTP server"),
+        (["serve", "--ssl-keyfile", "k"], "icalign: engine_args: --ssl-keyfile belongs to vLLM's own HTTP server"),
         (["serve", "--bogus", "1"], "icalign: engine_args: vLLM does not accept them"),
         (["prepare", "nobody"], "icalign: There is no packaged model 'nobody'; there are smollm2-135m-instruct"),
     ],

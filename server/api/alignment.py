@@ -6,13 +6,16 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.api.body import read_body, read_headers
+from server.api.body import read_object
+from server.api.caller import read_caller
 from server.api.errors import json_response
 from server.api.trace import trace_of
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Profile
 from server.pipeline import Pipeline
-from server.profiles.resolve import AlignmentOptions
+from server.profiles.resolve import AlignmentOptions, default_for
+from server.rendering.forms.chat import ChatForm
+from server.rendering.forms.registry import FORMS
 
 
 class RetrieveRequest(BaseModel):
@@ -30,16 +33,23 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
     router = APIRouter(prefix="/v1/alignment", tags=["alignment"])
 
     @router.post("/render")
-    async def render(request: Request) -> Response:
-        """The request the engine would get for this chat request, with token counts, risk and what was chosen."""
-        body = await read_body(request)
-        return json_response(200, await pipeline.preview(body, read_headers(request), trace_of(request)))
+    async def render(request: Request, endpoint: Annotated[str, Query()] = ChatForm.path) -> Response:
+        """The request the engine would get for this one, with token counts, risk and what was chosen.
+
+        `endpoint` is the path that the request is for.
+        """
+        if endpoint not in FORMS:
+            raise InvalidRequestError(f"endpoint must be one of {', '.join(FORMS)}.", param="endpoint")
+        body, caller = await read_object(request), read_caller(request)
+        return json_response(200, await pipeline.preview(FORMS[endpoint], body, caller, trace_of(request)))
 
     @router.post("/retrieve")
     async def retrieve(wanted: RetrieveRequest, request: Request) -> Response:
         """What retrieval chooses for a text, and the nearest demonstrations."""
         body = wanted.model_dump(exclude_unset=True)
-        profile = pipeline.resolve(body, read_headers(request), trace_of(request)).profile
+        resolved = pipeline.resolve(FORMS[ChatForm.path], body, read_caller(request), trace_of(request))
+        assert resolved is not None, "only completions may have no profile"
+        profile = resolved.profile
         if not profile.demonstrations:
             raise InvalidRequestError(
                 f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile"
@@ -47,10 +57,12 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
         return json_response(200, await pipeline.retrieve(wanted.text, profile, wanted.count))
 
     @router.get("/profiles")
-    async def list_profiles(detail: Annotated[bool, Query()] = False) -> Response:
-        """The loaded profiles; with `detail`, their principles and the ids of their demonstrations."""
-        data = [_profile(profile, detail=detail) for profile in pipeline.prompts.profiles.values()]
-        return json_response(200, {"object": "list", "default": pipeline.prompts.default_profile, "data": data})
+    async def list_profiles(request: Request, detail: Annotated[bool, Query()] = False) -> Response:
+        """The profiles that the caller may ask for; with `detail`, their principles and demonstrations' ids."""
+        caller, profiles = read_caller(request), pipeline.prompts.profiles
+        data = [_profile(profiles[name], detail=detail) for name in pipeline.profile_names(caller)]
+        default = default_for(caller, pipeline.prompts.default_profile)
+        return json_response(200, {"object": "list", "default": default, "data": data})
 
     return router
 

@@ -3,6 +3,7 @@
 Everything of one request runs inside this response, so that a client who goes away cancels it wherever it is.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
@@ -11,14 +12,17 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.api.errors import describe_error, json_response
-from server.api.sse import DONE, encode_event
+from server.api.errors import describe_error, error_response, for_path, json_response
+from server.api.sse import KEEP_ALIVE, encode_error, encode_events
 from server.api.trace import trace_of
 from server.core.types import Body
 from server.pipeline import Answer
 from server.trace.record import Trace
 
-_ERROR_FRAME = b'data: {"error"'
+KEEP_ALIVE_KEY = "alignment_keep_alive_s"
+"""Where the state of the application holds after how many silent seconds a stream gets a comment."""
+
+_ERROR_FRAMES = (b'data: {"error"', b"event: error\n")
 # What OpenAI's API answers for these types of error, which a stream's error frame carries without a status.
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
@@ -44,7 +48,9 @@ class AnswerResponse(Response):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
-                await _Sender(scope, receive, send, trace).send_answer(self._answering)
+                sender = _Sender(scope, receive, send, trace)
+                tasks.start_soon(sender.keep_alive)
+                await sender.send_answer(self._answering)
                 tasks.cancel_scope.cancel()
         finally:
             trace.write()
@@ -59,10 +65,13 @@ class _Sender:
         self._send = send
         self._trace = trace
         self._started = False
+        self._is_between_events = False
+        self._sent_s = 0.0
 
     async def send_answer(self, answering: Answering) -> None:
         try:
             async with answering(self._trace) as answer:
+                self._trace.mark("engine_answers")
                 if answer.body is not None:
                     await self._send_whole(answer.status, answer.body, answer.headers)
                 else:
@@ -71,11 +80,21 @@ class _Sender:
                 self._trace.outcome = "ok" if answer.status < 400 else "error"
         except Exception as error:  # noqa: BLE001 - whatever fails, the client gets an answer in OpenAI's shape
             self._trace.outcome = "error"
-            status, body = describe_error(error, request_id=self._trace.id)
             if self._started:
-                await self._send_chunk(encode_event(body), more=False)
+                _, body = describe_error(error, request_id=self._trace.id)
+                await self._send_chunk(encode_error(body, self._scope["path"]), more=False)
             else:
-                await self._send_whole(status, body, {})
+                await error_response(error, self._scope)(self._scope, self._receive, self._send)
+
+    async def keep_alive(self) -> None:
+        """Send a comment whenever a stream that has begun falls silent between two events."""
+        silence_s: float = getattr(self._scope["app"].state, KEEP_ALIVE_KEY, 15.0)
+        while True:
+            left_s = self._sent_s + silence_s - time.monotonic() if self._is_between_events else silence_s
+            if left_s <= 0:
+                await self._send_chunk(KEEP_ALIVE)
+            else:
+                await anyio.sleep(left_s)
 
     async def _send_whole(self, status: int, body: Body | bytes, headers: Mapping[str, str]) -> None:
         response = json_response(status, body, headers)
@@ -83,12 +102,12 @@ class _Sender:
         await response(self._scope, self._receive, self._send)
 
     async def _send_stream(self, answer: Answer) -> None:
-        chunks = answer.chunks if answer.chunks is not None else _encode(answer)
+        chunks = _chunks(answer, self._scope["path"])
         first = await anext(chunks, b"")
         self._trace.mark("first_chunk")
         if (error := _early_error(first)) is not None:
             status, body = error
-            await self._send_whole(status, body, {})
+            await self._send_whole(status, for_path(body, self._scope["path"]), {})
             return
         await self._start(answer)
         await self._send_chunk(first)
@@ -104,9 +123,18 @@ class _Sender:
         await self._send({"type": "http.response.start", "status": answer.status, "headers": encoded})
 
     async def _send_chunk(self, chunk: bytes, *, more: bool = True) -> None:
-        if chunk.startswith(_ERROR_FRAME):
+        if chunk.startswith(_ERROR_FRAMES):
             self._trace.outcome = "error"
+        self._is_between_events = False
         await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+        self._is_between_events, self._sent_s = more and chunk.endswith(b"\n\n"), time.monotonic()
+
+
+def _chunks(answer: Answer, path: str) -> AsyncIterator[bytes]:
+    if answer.chunks is not None:
+        return answer.chunks
+    assert answer.events is not None, "an answer has a body, chunks or events"
+    return encode_events(answer.events, path)
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
@@ -115,22 +143,15 @@ async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> N
     scope.cancel()
 
 
-async def _encode(answer: Answer) -> AsyncIterator[bytes]:
-    assert answer.events is not None
-    async for event in answer.events:
-        yield encode_event(event)
-    yield DONE
-
-
 def _early_error(first: bytes) -> tuple[int, Body] | None:
     """Status and body of a stream that begins with an error frame; nothing was sent yet, so it can have a status."""
-    if not first.startswith(_ERROR_FRAME):
+    if not first.startswith(_ERROR_FRAMES):
         return None
     try:
-        body = orjson.loads(first.split(b"\n", 1)[0].removeprefix(b"data: "))
-    except ValueError:
+        body = orjson.loads(first.split(b"data: ", 1)[1].split(b"\n", 1)[0])
+        error = body["error"] if isinstance(body["error"], dict) else {"message": str(body["error"])}
+    except (ValueError, LookupError, TypeError):
         return None
-    error = body["error"] if isinstance(body["error"], dict) else {"message": str(body["error"])}
     code, kind = error.get("code"), error.get("type")
     status = code if isinstance(code, int) and 400 <= code < 600 else _STATUS_OF_TYPE.get(str(kind), 502)
     return status, {"error": {"type": "engine_error", "param": None, "code": None, **error}}

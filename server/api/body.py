@@ -1,21 +1,25 @@
-"""Reads a request: its headers, and its JSON object, whose fields are checked by whoever needs them."""
+"""Reads a request's body. Its fields are checked by whoever needs them."""
 
 import orjson
 from fastapi import Request
 
-from server.core.errors import InvalidRequestError
+from server.core.errors import InvalidRequestError, MediaTypeError
 from server.core.types import Body
 
 
-def read_headers(request: Request) -> dict[str, str]:
-    """Headers by lower-case name; one given several times has all its values, joined by commas."""
-    return {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
+async def read_json(request: Request) -> bytes:
+    """The body, which must be declared to be JSON. Raises MediaTypeError."""
+    declared = request.headers.get("content-type", "")
+    media_type = declared.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise MediaTypeError(declared)
+    return await request.body()
 
 
-async def read_body(request: Request) -> Body:
-    """The request's JSON object. Raises InvalidRequestError."""
+async def read_object(request: Request) -> Body:
+    """The JSON object in the body. Raises MediaTypeError and InvalidRequestError."""
     try:
-        body = orjson.loads(await request.body())
+        body = orjson.loads(await read_json(request))
     except ValueError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}.") from error
     if not isinstance(body, dict):

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from server.core import errors
 from server.core.types import Body
@@ -29,9 +30,15 @@ class _Row(NamedTuple):
 ERRORS: Mapping[type[errors.IcalignError], _Row] = {
     errors.InvalidRequestError: _Row(400, "invalid_request_error", "invalid_value"),
     errors.OverrideError: _Row(400, "invalid_request_error", "override_not_allowed"),
+    errors.UnauthorizedError: _Row(401, "authentication_error", "invalid_api_key"),
+    errors.ForbiddenError: _Row(403, "permission_error", "profile_not_allowed"),
     errors.UnknownModelError: _Row(404, "invalid_request_error", "model_not_found"),
     errors.UnknownProfileError: _Row(404, "invalid_request_error", "profile_not_found"),
+    errors.BodyTooLargeError: _Row(413, "invalid_request_error", "body_too_large"),
+    errors.MediaTypeError: _Row(415, "invalid_request_error", "unsupported_media_type"),
+    errors.BusyError: _Row(429, "rate_limit_error", "too_many_requests"),
     errors.NotOfferedError: _Row(501, "not_implemented_error", "not_offered"),
+    errors.DrainingError: _Row(503, "server_error", "draining"),
     errors.EngineUnavailableError: _Row(503, "server_error", "engine_unavailable"),
     errors.EngineStartError: _Row(503, "server_error", "engine_unavailable"),
     errors.EngineTimeoutError: _Row(504, "server_error", "engine_timeout"),
@@ -42,6 +49,13 @@ ERRORS: Mapping[type[errors.IcalignError], _Row] = {
 _UNEXPECTED = _Row(500, "server_error", "internal_error")
 
 
+_HEADERS = {
+    401: {"www-authenticate": "Bearer"},
+    429: {"retry-after": "1"},
+    503: {"retry-after": "5"},
+}
+
+
 def describe_error(error: Exception, *, request_id: str) -> tuple[int, Body]:
     """Status and body for `error`. Messages of server faults are withheld and logged with `request_id`."""
     row = next((ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS), _UNEXPECTED)
@@ -49,6 +63,17 @@ def describe_error(error: Exception, *, request_id: str) -> tuple[int, Body]:
         _logger.error("request %s failed", request_id, exc_info=error)
         return 500, error_body(f"The server failed; its log tells more under {request_id}.", row.type, code=row.code)
     return row.status, error_body(str(error), row.type, param=getattr(error, "param", None), code=row.code)
+
+
+def error_response(error: Exception, scope: Scope) -> Response:
+    """The answer to a request that failed with `error` before anything was sent."""
+    status, body = describe_error(error, request_id=scope[TRACE_KEY].id)
+    return json_response(status, for_path(body, scope["path"]), _HEADERS.get(status))
+
+
+def for_path(body: Body, path: str) -> Body:
+    """An error as the endpoint's clients look for it: Anthropic's, beside `error`, at the type of the whole."""
+    return {"type": "error", **body} if path.startswith("/v1/messages") else body
 
 
 def error_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> Body:
@@ -71,7 +96,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return json_response(*describe_error(error, request_id=request.scope[TRACE_KEY].id))
+    return error_response(error, request.scope)
 
 
 async def _handle_disconnect(_: Request, __: Exception) -> Response:
@@ -84,7 +109,8 @@ async def _handle_http(request: Request, error: Exception) -> Response:
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     message = f"{request.method} {request.url.path}: {error.detail}"
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-    return json_response(error.status_code, error_body(message, kind, code=code), error.headers)
+    body = for_path(error_body(message, kind, code=code), request.url.path)
+    return json_response(error.status_code, body, error.headers)
 
 
 async def _handle_validation(_: Request, error: Exception) -> Response:

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.body import read_headers
+from server.api.caller import read_caller
 from server.api.errors import json_response
-from server.core.errors import EngineUnavailableError
+from server.core.errors import DrainingError, EngineUnavailableError
 from server.pipeline import Pipeline
 
 
@@ -22,8 +22,10 @@ def health_router(pipeline: Pipeline) -> APIRouter:
     @router.get("/ready")
     async def ready(request: Request) -> Response:
         """The engine answers too. One that asks for a key which only clients have is taken to answer."""
+        if request.app.state.admission.is_draining:
+            raise DrainingError("The server is stopping.")
         await pipeline.engine.check()
-        async with pipeline.list_models(read_headers(request)) as answer:
+        async with pipeline.list_models(read_caller(request)) as answer:
             if answer.status >= 500:
                 raise EngineUnavailableError(f"The engine answers {answer.status}.")
         return json_response(200, {"status": "ready"})

@@ -1,4 +1,4 @@
-"""The OpenAI endpoints: aligned chat completions, and the list of models with their profiles."""
+"""The aligned endpoints, and the list of models with their profiles."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -7,32 +7,37 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.answer import AnswerResponse
-from server.api.body import read_body, read_headers
+from server.api.body import read_json
+from server.api.caller import read_caller
 from server.core.errors import UnknownModelError
+from server.engine.base import EngineRequest
 from server.pipeline import Answer, Pipeline
+from server.rendering.forms.registry import FORMS
 
 
 def openai_router(pipeline: Pipeline) -> APIRouter:
     """Routes over one pipeline."""
-    router = APIRouter(prefix="/v1", tags=["openai"])
+    router = APIRouter(tags=["openai"])
 
-    @router.post("/chat/completions")
-    async def create_chat_completion(request: Request) -> Response:
-        """Answer a chat request, aligned by its profile; the field `alignment` chooses and overrides."""
-        body, headers, content = await read_body(request), read_headers(request), await request.body()
-        return AnswerResponse(lambda trace: pipeline.answer(body, headers, trace, content=content))
+    async def create(request: Request) -> Response:
+        caller, content = read_caller(request), await read_json(request)
+        asked = EngineRequest(request.url.path, content)
+        return AnswerResponse(lambda trace: pipeline.answer(asked, caller, trace))
 
-    @router.get("/models")
+    for path in FORMS:
+        router.add_api_route(path, create, methods=["POST"])
+
+    @router.get("/v1/models")
     async def list_models(request: Request) -> Response:
         """Each model of the engine, bare and with each profile."""
-        headers = read_headers(request)
-        return AnswerResponse(lambda _trace: pipeline.list_models(headers))
+        caller = read_caller(request)
+        return AnswerResponse(lambda _trace: pipeline.list_models(caller))
 
-    @router.get("/models/{model:path}")
+    @router.get("/v1/models/{model:path}")
     async def show_model(model: str, request: Request) -> Response:
         """One entry of the list."""
-        headers = read_headers(request)
-        return AnswerResponse(lambda _trace: _pick(pipeline.list_models(headers), model))
+        caller = read_caller(request)
+        return AnswerResponse(lambda _trace: _pick(pipeline.list_models(caller), model))
 
     return router
 

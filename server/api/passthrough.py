@@ -1,19 +1,29 @@
-"""Endpoints of the engine that reach it as they are: no alignment applies to them."""
+"""Endpoints of the engine that reach it as they are, and those that are not offered.
+
+What takes no conversation has nothing to align. What would generate from a conversation around alignment is refused.
+"""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.answer import AnswerResponse
-from server.api.body import read_headers
+from server.api.body import read_json
+from server.api.caller import read_caller
+from server.core.errors import NotOfferedError
 from server.engine.base import EngineRequest
 from server.pipeline import Pipeline
 
-_PATHS = (
-    ("GET", "/metrics"),
-    ("GET", "/version"),
-    ("POST", "/tokenize"),
-    ("POST", "/detokenize"),
-    ("POST", "/v1/completions"),
+_GET = ("/metrics", "/version", "/ping", "/load", "/tokenizer_info", "/v1/responses/{response_id}")
+_POST_JSON = (
+    *("/tokenize", "/detokenize", "/v1/messages/count_tokens"),
+    *("/v1/embeddings", "/v2/embed", "/pooling", "/classify", "/score", "/v1/score"),
+    *("/rerank", "/v1/rerank", "/v2/rerank", "/v1/moderations", "/v1/audio/speech"),
+)
+_POST = ("/ping", "/v1/responses/{response_id}/cancel", "/v1/audio/transcriptions", "/v1/audio/translations")
+_UNALIGNED = (
+    *("/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/systemone"),
+    *("/v1/chat/completions/render", "/v1/completions/render", "/v1/messages/render", "/v1/responses/render"),
+    *("/v1/chat/completions/derender", "/v1/completions/derender", "/v1/realtime"),
 )
 
 
@@ -21,11 +31,29 @@ def passthrough_router(pipeline: Pipeline) -> APIRouter:
     """Routes over one pipeline."""
     router = APIRouter(tags=["engine"])
 
-    async def pass_through(request: Request) -> Response:
-        """The engine's own endpoint, unaligned."""
-        passed = EngineRequest(request.url.path, await request.body(), request.method, read_headers(request))
-        return AnswerResponse(lambda _trace: pipeline.pass_through(passed))
+    async def pass_on(request: Request, content: bytes) -> Response:
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        caller, passed = read_caller(request), EngineRequest(path, content, request.method)
+        return AnswerResponse(lambda _trace: pipeline.pass_through(passed, caller))
 
-    for method, path in _PATHS:
-        router.add_api_route(path, pass_through, methods=[method])
+    async def pass_json(request: Request) -> Response:
+        """The engine's own endpoint, unaligned."""
+        return await pass_on(request, await read_json(request))
+
+    async def pass_any(request: Request) -> Response:
+        """The engine's own endpoint, unaligned."""
+        return await pass_on(request, await request.body())
+
+    async def refuse(request: Request) -> Response:
+        """Not offered, since it would generate around alignment."""
+        raise NotOfferedError(request.url.path)
+
+    for path in _GET:
+        router.add_api_route(path, pass_any, methods=["GET"])
+    for path in _POST_JSON:
+        router.add_api_route(path, pass_json, methods=["POST"])
+    for path in _POST:
+        router.add_api_route(path, pass_any, methods=["POST"])
+    for path in _UNALIGNED:
+        router.add_api_route(path, refuse, methods=["POST"], include_in_schema=False)
     return router

@@ -1,4 +1,4 @@
-"""Gives every request a trace and every response its headers, and answers unforeseen failures."""
+"""Gives every request a trace and every response its headers, and answers failures that nothing further in has."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.errors import TRACE_KEY, describe_error, json_response
+from server.api.errors import TRACE_KEY, error_response
 from server.trace.record import Trace
 
 
@@ -38,8 +38,7 @@ class TraceMiddleware:
         except Exception as error:
             if started:
                 raise
-            status, body = describe_error(error, request_id=trace.id)
-            await json_response(status, body)(scope, receive, send_with_headers)
+            await error_response(error, scope)(scope, receive, send_with_headers)
 
 
 def trace_of(request: Request | MutableMapping[str, Any]) -> Trace:

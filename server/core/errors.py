@@ -7,7 +7,13 @@ IcalignError
 │   ├── InvalidRequestError
 │   ├── UnknownModelError
 │   ├── UnknownProfileError
-│   └── OverrideError
+│   ├── OverrideError
+│   ├── UnauthorizedError       no key of this server's
+│   ├── ForbiddenError          a key that does not allow this
+│   ├── BodyTooLargeError
+│   └── MediaTypeError
+├── BusyError                   more requests at once than the server takes
+├── DrainingError               the server starts or stops
 └── EngineError                 the engine cannot answer
     ├── EngineStartError
     ├── EngineUnavailableError
@@ -82,6 +88,38 @@ class OverrideError(RequestError):
     """The request overrides what its profile does not declare overridable."""
 
 
+class UnauthorizedError(RequestError):
+    """The request carries no key, or one that this server does not know."""
+
+
+class ForbiddenError(RequestError):
+    """The request's key does not allow what it asks for."""
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than {limit_bytes} bytes, the most that this server takes.")
+        self.limit_bytes = limit_bytes
+
+
+class MediaTypeError(RequestError):
+    """The body is not declared to be JSON."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"The content type is {found!r}; send JSON, with Content-Type: application/json.")
+        self.found = found
+
+
+class BusyError(IcalignError):
+    """As many requests are being answered as the server takes at once."""
+
+
+class DrainingError(IcalignError):
+    """The server is starting or stopping, and takes no new requests."""
+
+
 class EngineError(IcalignError):
     """The engine is at fault, not the request."""
 
@@ -99,8 +137,8 @@ class EngineTimeoutError(EngineError):
 
 
 class NotOfferedError(EngineError):
-    """The engine behind this server has no such endpoint."""
+    """This server does not hand on such requests, or the engine behind it has no such endpoint."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"The engine behind this server does not offer {path}.")
+        super().__init__(f"{path} is not offered here; GET /openapi.json lists what is.")
         self.path = path

@@ -14,7 +14,21 @@ Body: TypeAlias = dict[str, Any]
 Vectors: TypeAlias = NDArray[np.float32]
 """Rows of unit length, float32 [n, dimension]."""
 
+EXCHANGE_OVERHEAD_TOKENS = 16
+"""What a template or chat format adds around one exchange, counted against the budget."""
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the request's headers by lower-case name, and the profiles its key is bound to.
+
+    The first of `profiles` is the caller's default; None means that it may use all, and the server's default applies.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    profiles: tuple[str, ...] | None = None
 
 
 class Risk(StrEnum):
@@ -24,6 +38,14 @@ class Risk(StrEnum):
     SENSITIVE = "sensitive"
     LOOKALIKE = "lookalike"
     HARMFUL = "harmful"
+
+
+class Part(StrEnum):
+    """Parts of the alignment that may give way where a prompt does not fit the model's window, in this order."""
+
+    RETRIEVED = "retrieved"
+    PINNED = "pinned"
+    CONSTITUTION = "constitution"
 
 
 class Route(StrEnum):
@@ -105,7 +127,11 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named, versioned bundle of everything that decides how a request is aligned. `version` is a content hash."""
+    """A named, versioned bundle of everything that decides how a request is aligned. `version` is a content hash.
+
+    `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
+    completions get this profile too when it is the default.
+    """
 
     id: str
     version: str
@@ -120,6 +146,8 @@ class Profile:
     template_id: str
     sampling: Mapping[str, Any] = field(default_factory=dict)
     overridable: frozenset[str] = frozenset()
+    shrinks: frozenset[Part] = frozenset(Part)
+    aligns_completions: bool = False
 
     @property
     def label(self) -> str:

@@ -11,7 +11,9 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """One call on the OpenAI surface, for instance of path `/v1/chat/completions`. `content` is JSON or empty.
+    """One call on the OpenAI surface, for instance of path `/v1/chat/completions`, which may have a query.
+
+    `content` is empty, or JSON unless `headers` have another content type.
 
     Header values are text as ASGI servers give it: one character for each byte (latin-1).
     """

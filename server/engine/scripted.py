@@ -61,7 +61,7 @@ class ScriptedEngine:
         if request.path not in {"/v1/chat/completions", "/v1/completions"}:
             raise NotOfferedError(request.path)
         self.calls.append(request)
-        body = orjson.loads(request.content)
+        body = _parse(request.content)
         answer = self._choose(_last_text(body)) if _is_request(body) else _MALFORMED
         if answer.status != 200:
             yield EngineReply(answer.status, _JSON, _once(_error(answer)))
@@ -95,6 +95,13 @@ def _parse_answer(path: Path, index: int, entry: Any) -> ScriptedAnswer:
     except (ValueError, re.error) as error:
         raise ConfigurationError(f"script: {path}: answer {index}: {error}") from error
     return answer
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return None
 
 
 def _is_request(body: Any) -> bool:

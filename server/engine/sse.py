@@ -10,14 +10,16 @@ from server.core.types import Body
 
 _DONE = b"[DONE]"
 _DRAIN_S = 1.0
+# The responses and messages endpoints end with one of these, and send no [DONE].
+_LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "message_stop", "error"})
 
 
 async def parse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Body]:
     """The JSON of each event as it arrives, up to `[DONE]`. Comments are passed over.
 
     Lines may end in any way the event-stream format allows, and chunks may be cut anywhere. Raises EngineError where an
-    event is not a JSON object, and EngineUnavailableError where the stream breaks off: it ends without `[DONE]`, and no
-    choice had finished.
+    event is not a JSON object, and EngineUnavailableError where the stream breaks off: it ends without `[DONE]`, and
+    nothing before said that the answer had finished.
     """
     finished = False
     payloads = _payloads(chunks)
@@ -66,6 +68,8 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _has_finish(event: Body) -> bool:
+    if event.get("type") in _LAST_EVENTS:
+        return True
     choices = event.get("choices")
     return isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
 

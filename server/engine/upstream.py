@@ -21,9 +21,7 @@ _KEEPALIVE_S = 30.0
 # The transport maps most of aiohttp's exceptions to httpx's, not all.
 _FAILURES = (httpx.RequestError, aiohttp.ClientError, OSError)
 
-_OWN_HEADERS = frozenset(
-    {"host", "content-length", "content-type", "connection", "accept-encoding", "transfer-encoding"}
-)
+_OWN_HEADERS = frozenset({"host", "content-length", "connection", "accept-encoding", "transfer-encoding"})
 
 
 class UpstreamEngine:
@@ -107,7 +105,7 @@ class UpstreamEngine:
     def _headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         kept = {name.lower(): value for name, value in headers.items() if name.lower() not in _OWN_HEADERS}
         # Compressed bytes could not be passed on as they arrive, and aligned answers must be read here.
-        kept |= {"content-type": "application/json", "accept-encoding": "identity"}
+        kept = {"content-type": "application/json", **kept, "accept-encoding": "identity"}
         if self._api_key is not None:
             kept["authorization"] = f"Bearer {self._api_key}"
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.items()]

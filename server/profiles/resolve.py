@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from server.core.errors import InvalidRequestError, OverrideError, UnknownProfileError
-from server.core.types import Body, Placement, Profile, Rendering
+from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, UnknownProfileError
+from server.core.types import Body, Caller, Placement, Profile, Rendering
 
 _MAX_NAME_CHARS = 512
 PROFILE_HEADER = "x-alignment-profile"
@@ -41,34 +41,40 @@ class Resolved:
     overrides: Mapping[str, Any]
 
 
-def resolve(body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profile], default: str) -> Resolved:
+def resolve(body: Body, caller: Caller, profiles: Mapping[str, Profile], default: str | None) -> Resolved | None:
     """Find the profile by body field, header or model suffix; they may agree but not differ.
 
-    `headers` have lower-case names. Raises InvalidRequestError, UnknownProfileError or OverrideError.
+    None where the request names no profile and there is no default. Raises InvalidRequestError, UnknownProfileError,
+    ForbiddenError or OverrideError.
     """
-    model = body.get("model")
-    if model is not None and (not isinstance(model, str) or len(model) > _MAX_NAME_CHARS):
-        raise InvalidRequestError(f"model must be a string of at most {_MAX_NAME_CHARS} characters.", param="model")
     options = parse_options(body.get("alignment"))
-    param, name = _single(_asked(body, headers, profiles, options), default)
-    if name not in profiles:
-        raise UnknownProfileError(name, sorted(profiles), param=param)
+    param, name = _single(_asked(body, caller.headers, profiles, options), default)
+    if name is None:
+        _check_nothing_asked(options)
+        return None
+    _check_allowed(name, param, caller, profiles)
     profile = _override(profiles[name], options.overrides())
+    if profile.rendering is not Rendering.NONE:
+        _check_model(body)
     return Resolved(profile, _without_choice(body, profiles), options.trace, options.overrides())
 
 
-def resolve_plain(body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profile]) -> Body:
+def default_for(caller: Caller, default: str) -> str:
+    """The profile of requests that name none: the server's, unless the caller is bound to others."""
+    return default if caller.profiles is None or default in caller.profiles else caller.profiles[0]
+
+
+def resolve_plain(body: Body, caller: Caller, profiles: Mapping[str, Profile]) -> Body:
     """`body` as the engine gets it at an endpoint that is not aligned.
 
     A profile that adds nothing may be named there. Raises InvalidRequestError for any other, so that no one takes an
     answer for aligned that is not.
     """
-    for param, name in _asked(body, headers, profiles, parse_options(body.get("alignment"))).items():
-        if name not in profiles:
-            raise UnknownProfileError(name, sorted(profiles), param=param)
+    for param, name in _asked(body, caller.headers, profiles, parse_options(body.get("alignment"))).items():
+        _check_allowed(name, param, caller, profiles)
         if profiles[name].rendering is not Rendering.NONE:
             raise InvalidRequestError(
-                f"This endpoint is passed to the engine as it is; profile {name!r} applies to /v1/chat/completions.",
+                f"This endpoint is passed to the engine as it is, so profile {name!r} would do nothing here.",
                 param=param,
             )
     return _without_choice(body, profiles)
@@ -114,7 +120,29 @@ def _without_choice(body: Body, profiles: Mapping[str, Profile]) -> Body:
     return kept | {"model": model} if suffix is not None else kept
 
 
-def _single(asked: Mapping[str, str], default: str) -> tuple[str, str]:
+def _check_model(body: Body) -> None:
+    model = body.get("model")
+    if model is not None and (not isinstance(model, str) or len(model) > _MAX_NAME_CHARS):
+        raise InvalidRequestError(f"model must be a string of at most {_MAX_NAME_CHARS} characters.", param="model")
+
+
+def _check_allowed(name: str, param: str, caller: Caller, profiles: Mapping[str, Profile]) -> None:
+    known = sorted(profiles) if caller.profiles is None else caller.profiles
+    if name not in profiles:
+        raise UnknownProfileError(name, known, param=param)
+    if name not in known:
+        raise ForbiddenError(f"This key does not allow profile {name!r}; it allows {', '.join(known)}.", param=param)
+
+
+def _check_nothing_asked(options: AlignmentOptions) -> None:
+    if given := options.model_fields_set - {"profile"}:
+        raise InvalidRequestError(
+            "Completions are not aligned unless a profile is named; name one in alignment.profile.",
+            param=f"alignment.{min(given)}",
+        )
+
+
+def _single(asked: Mapping[str, str], default: str | None) -> tuple[str, str | None]:
     if len(set(asked.values())) > 1:
         shown = ", ".join(f"{param} asks for {name!r}" for param, name in asked.items())
         raise InvalidRequestError(f"The request names different profiles: {shown}. Name one.", param=next(iter(asked)))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-from server.core.types import Placement, Rendering, Risk, Route
+from server.core.types import Part, Placement, Rendering, Risk, Route
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
@@ -94,6 +94,8 @@ class ProfileFile(_File):
     retrieval: RetrievalEntry = Field(default_factory=lambda: RetrievalEntry(num_demonstrations=0))
     sampling: dict[str, JsonValue] = Field(default_factory=dict)
     overridable: list[Overridable] = Field(default_factory=list)
+    shrinks: list[Part] = Field(default_factory=lambda: list(Part))
+    aligns_completions: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "ProfileFile":
@@ -108,6 +110,8 @@ class ProfileFile(_File):
             raise ValueError(f"sampling cannot set {', '.join(sorted(reserved))}")
         if len(set(self.pinned)) < len(self.pinned):
             raise ValueError("pinned names a demonstration twice")
+        if self.aligns_completions and self.rendering is not Rendering.COMPLETION:
+            raise ValueError("aligns_completions needs rendering completion")
         if self.rendering is Rendering.COMPLETION and not isinstance(self.sampling.get("max_tokens"), int):
             raise ValueError(
                 "completion rendering needs sampling.max_tokens, since the completions endpoint stops at 16"

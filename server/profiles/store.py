@@ -150,6 +150,8 @@ def _build_profile(
         template_id=file.template or "",
         sampling=file.sampling,
         overridable=frozenset(file.overridable),
+        shrinks=frozenset(file.shrinks),
+        aligns_completions=file.aligns_completions,
     )
     return replace(profile, version=_version(profile))
 

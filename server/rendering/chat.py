@@ -1,31 +1,54 @@
 """Chat rendering: a system text, demonstrations as turns or inside it, then the client's own messages."""
 
+from collections.abc import Sequence
+
 from jinja2 import Template
 
 from server.core.types import Body, Placement, Profile, Selection
 from server.rendering.context import demonstrated, render
-from server.rendering.messages import check_messages, split_system, with_defaults
+from server.rendering.forms.base import Context, Conversation, Exchange, Form
+from server.rendering.messages import split_system, with_defaults
 from server.rendering.sanitise import Sanitiser
 
-_PROMPT_FIELDS = ("messages", "tools", "functions", "documents", "chat_template_kwargs")
-"""Fields of a chat request whose strings a chat template may put into the prompt."""
 
+def render_chat(
+    form: Form,
+    profile: Profile,
+    template: Template,
+    selections: Sequence[Selection],
+    body: Body,
+    sanitiser: Sanitiser,
+) -> Body:
+    """A request of `form` for the engine: `body` with aligned conversations and the profile's sampling defaults.
 
-def render_chat(profile: Profile, template: Template, selection: Selection, body: Body, sanitiser: Sanitiser) -> Body:
-    """A chat request for the engine: `body` with aligned messages and the profile's sampling defaults.
-
-    The client's leading system messages become part of the system text, below the constitution; everything after
-    keeps its order and form, so that tool calls and their results stay together.
+    Takes one selection for each conversation. The client's leading system messages become part of the system text,
+    below the constitution; everything after keeps its order and form, so that tool calls and their results stay
+    together.
     """
-    clean = {field: sanitiser.value(body[field]) for field in _PROMPT_FIELDS if field in body}
-    system, rest = split_system(check_messages({"messages": clean.get("messages")}))
+    clean = {**body, **{field: sanitiser.value(body[field]) for field in form.prompt_fields if field in body}}
+    # The turns of a conversation that goes on would come after what the engine has stored of it.
+    goes_on = body.get("previous_response_id") is not None
+    contexts = [
+        _context(profile, template, selection, messages, sanitiser, may_turn=not goes_on)
+        for selection, messages in zip(selections, form.read(clean), strict=True)
+    ]
+    return form.write_chat(with_defaults(clean, profile, form.limit_fields), contexts)
+
+
+def _context(
+    profile: Profile,
+    template: Template,
+    selection: Selection,
+    messages: Conversation,
+    sanitiser: Sanitiser,
+    *,
+    may_turn: bool,
+) -> Context:
+    system, rest = split_system(messages)
     exchanges = demonstrated(selection)
     # Without a message after them, turns would end in a demonstration's answer.
-    in_system = profile.placement is Placement.SYSTEM or not rest
-    shown = exchanges if in_system else []
+    as_turns = profile.placement is Placement.TURNS and bool(rest) and may_turn
+    shown = [] if as_turns else exchanges
     text = render(template, profile, selection, sanitiser, demonstrations=shown, system=system)
-    messages = [{"role": "system", "content": text}]
-    for exchange in [] if in_system else exchanges:
-        messages.append({"role": "user", "content": sanitiser.text(exchange.user)})
-        messages.append({"role": "assistant", "content": sanitiser.text(exchange.assistant)})
-    return {**with_defaults(body, profile), **clean, "messages": [*messages, *rest]}
+    turns = [Exchange(sanitiser.text(item.user), sanitiser.text(item.assistant)) for item in exchanges]
+    return Context(text if text.strip() else "", turns if as_turns else [])

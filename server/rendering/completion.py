@@ -9,38 +9,47 @@ from jinja2 import Template
 
 from server.core.errors import EngineError, InvalidRequestError
 from server.core.types import Body, Profile, Selection
-from server.rendering.context import Exchange, demonstrated, render
-from server.rendering.messages import check_messages, split_system, text_of, with_defaults
+from server.rendering.context import demonstrated, render
+from server.rendering.forms.base import Conversation, Exchange, Form
+from server.rendering.messages import TEXT_PARTS, split_system, text_of, with_defaults
 from server.rendering.sanitise import FENCE, Sanitiser
 
 STOPS = ("\n" + FENCE, FENCE, "\n# Query:")
 """Ends an answer: the fence that closes its block, or the heading of a next query where a model forgets the fence."""
 
-_CHAT_ONLY = frozenset(
-    {
-        "messages",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "top_logprobs",
-        "logprobs",
-    }
-    | {"max_completion_tokens", "add_generation_prompt", "continue_final_message", "chat_template", "stop"}
-    | {"chat_template_kwargs", "documents"}
-)
-# Fields of the completions endpoint that a chat request does not have; they would change or reveal the prompt.
-_COMPLETION_ONLY = frozenset({"prompt", "prompt_embeds", "suffix", "echo", "best_of"})
-
 
 def render_completion(
-    profile: Profile, template: Template, selection: Selection, body: Body, sanitiser: Sanitiser
+    form: Form,
+    profile: Profile,
+    template: Template,
+    selections: Sequence[Selection],
+    body: Body,
+    sanitiser: Sanitiser,
 ) -> Body:
-    """A completion request for the engine, from a chat request. Raises InvalidRequestError for what it cannot carry."""
-    _refuse_tools(body)
-    system, rest = split_system(check_messages(body))
-    exchanges, question, opening = _read_history(rest, continues=bool(body.get("continue_final_message")))
+    """A request for `/v1/completions`, with one selection and so one prompt for each conversation of `body`.
+
+    Raises InvalidRequestError for what it cannot carry.
+    """
+    continues = bool(body.get("continue_final_message"))
+    prompts = [
+        _prompt(profile, template, selection, messages, sanitiser, continues=continues)
+        for selection, messages in zip(selections, form.read(body), strict=True)
+    ]
+    fields = form.write_completion(body, prompts)
+    return {**with_defaults(fields, profile, ("max_tokens",)), "stop": [*_stops(body), *STOPS]}
+
+
+def _prompt(
+    profile: Profile,
+    template: Template,
+    selection: Selection,
+    messages: Conversation,
+    sanitiser: Sanitiser,
+    *,
+    continues: bool,
+) -> str:
+    system, rest = split_system(messages)
+    exchanges, question, opening = _read_history(rest, continues=continues)
     text = render(
         template,
         profile,
@@ -51,21 +60,7 @@ def render_completion(
         exchanges=exchanges,
         question=question,
     )
-    fields = {name: value for name, value in body.items() if name not in _CHAT_ONLY | _COMPLETION_ONLY}
-    if (limit := body.get("max_completion_tokens", body.get("max_tokens"))) is not None:
-        fields["max_tokens"] = limit
-    if body.get("logprobs"):
-        fields["logprobs"] = num_top_logprobs(body)
-    prompt = text + sanitiser.fenced(opening)
-    return {**with_defaults(fields, profile), "prompt": prompt, "stop": [*_stops(body), *STOPS]}
-
-
-def num_top_logprobs(body: Body) -> int:
-    """How many alternatives a chat request wants for each token. Raises InvalidRequestError."""
-    wanted = body.get("top_logprobs")
-    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
-        raise InvalidRequestError(f"top_logprobs is {wanted!r}; it must be a whole number.", param="top_logprobs")
-    return wanted or 0
+    return text + sanitiser.fenced(opening)
 
 
 def to_chat(body: Body, *, num_top: int) -> Body:
@@ -103,16 +98,6 @@ def _chat_delta(choice: Body, num_top: int, started: set[int]) -> Body:
     return mapped
 
 
-def _refuse_tools(body: Body) -> None:
-    for field in ("tools", "functions"):
-        if body.get(field) and body.get("tool_choice") != "none":
-            raise InvalidRequestError(
-                f"{field} need a model with a chat template; this profile renders for a base model. "
-                "Leave them out or choose a profile with chat rendering.",
-                param=field,
-            )
-
-
 def _read_history(messages: Sequence[Body], *, continues: bool) -> tuple[list[Exchange], str, str]:
     """Past exchanges, the question to answer, and the opening of the answer where the client has written one."""
     turns: list[tuple[str, str]] = []
@@ -134,7 +119,7 @@ def _read_history(messages: Sequence[Body], *, continues: bool) -> tuple[list[Ex
 
 def _text_only(message: Body, where: str) -> str:
     parts = message["content"] if isinstance(message.get("content"), list) else []
-    if any(part.get("type", "text") != "text" or "text" not in part for part in parts):
+    if any(part.get("type", "text") not in TEXT_PARTS or "text" not in part for part in parts):
         raise InvalidRequestError(f"{where} has a part that is not text; this profile renders text.", param=where)
     if message["role"] not in {"user", "assistant"} or message.get("tool_calls"):
         raise InvalidRequestError(

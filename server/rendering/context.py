@@ -1,22 +1,14 @@
 """What a template sees: the selection and the client's text as plain values, all of it sanitised."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Template, TemplateError
 
 from server.core.errors import ConfigurationError
 from server.core.types import Demonstration, Principle, Profile, Route, Scored, Selection
+from server.rendering.forms.base import Exchange
 from server.rendering.sanitise import FENCE, Sanitiser
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A user message and its answer: a demonstration, or a turn of the client's history."""
-
-    user: str
-    assistant: str
 
 
 def demonstrated(selection: Selection) -> list[Exchange]:

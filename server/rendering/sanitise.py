@@ -25,7 +25,7 @@ _KNOWN_MARKS = re.compile(
 )
 _UNKNOWN_TOKENIZER_MARKS = frozenset({"<s>", "</s>", "<pad>", "<unk>"})
 # What refers to a file is not text of the prompt, and a changed address would not be found.
-_PAYLOADS = frozenset({"image_url", "input_audio", "audio_url", "video_url", "file"})
+_PAYLOADS = frozenset({"image_url", "input_audio", "audio_url", "video_url", "file", "source"})
 
 
 class Sanitiser:
@@ -85,7 +85,7 @@ class Sanitiser:
 def _join_text_parts(items: list[Any]) -> list[Any]:
     joined: list[Any] = []
     for item in items:
-        if _is_text_part(item) and joined and _is_text_part(joined[-1]):
+        if joined and _is_same_kind(item, joined[-1]):
             joined[-1] = {**joined[-1], "text": f"{joined[-1]['text']}\n{item['text']}"}
         else:
             joined.append(item)
@@ -94,6 +94,10 @@ def _join_text_parts(items: list[Any]) -> list[Any]:
 
 def _is_text_part(item: Any) -> bool:
     return isinstance(item, dict) and item.keys() == {"type", "text"} and isinstance(item["text"], str)
+
+
+def _is_same_kind(one: Any, other: Any) -> bool:
+    return _is_text_part(one) and _is_text_part(other) and one["type"] == other["type"]
 
 
 def _is_candidate(token: str) -> bool:

@@ -5,14 +5,21 @@ from functools import cache
 
 import numpy as np
 
-from server.core.types import Demonstration, Principle, Profile, Retrieval, Route, Scored, Selection, Vectors
+from server.core.types import (
+    EXCHANGE_OVERHEAD_TOKENS,
+    Demonstration,
+    Principle,
+    Profile,
+    Retrieval,
+    Route,
+    Scored,
+    Selection,
+    Vectors,
+)
 from server.retrieval.base import Embedder
 from server.retrieval.index import ExactIndex
 from server.retrieval.risk import choose_route, score_risk
 from server.retrieval.selector import select
-
-EXCHANGE_OVERHEAD_TOKENS = 16
-"""What a template or chat format adds around one exchange, counted against the budget."""
 
 
 class Retriever:

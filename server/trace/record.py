@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,21 @@ _logger = logging.getLogger("server.trace")
 
 @dataclass
 class Trace:
-    """Filled in as the request goes its way; `outcome` is ok, error or disconnected."""
+    """Filled in as the request goes its way; `outcome` is ok, error or disconnected.
+
+    `key` names the client's key. There is one selection for each conversation or prompt of the request; `dropped` are
+    the ids that gave way to the model's window, by kind. `usage` is the engine's own, where the answer was read here.
+    """
 
     id: str = field(default_factory=lambda: f"trace-{secrets.token_hex(12)}")
     profile: Profile | None = None
     model: str | None = None
-    selection: Selection | None = None
+    key: str | None = None
+    selections: tuple[Selection, ...] = ()
+    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] | None = None
     embedder: str | None = None
     outcome: str = "disconnected"
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -43,9 +50,15 @@ class Trace:
         body: Body = {"trace_id": self.id, "outcome": self.outcome, "model": self.model}
         if self.profile is not None:
             body |= _profile_json(self.profile)
-        if self.selection is not None:
-            body |= selection_json(self.selection)
+        if self.key is not None:
+            body["key"] = self.key
+        if self.selections:
+            shown = [selection_json(selection) for selection in self.selections]
+            body |= shown[0] if len(shown) == 1 else {"prompts": shown}
             body |= {"embedder": self.embedder, "tokens": dict(self.tokens), "overrides": dict(self.overrides)}
+            body |= {"dropped": dict(self.dropped)} if self.dropped else {}
+        if self.usage is not None:
+            body["usage"] = dict(self.usage)
         return body | {"timings_ms": dict(self.timings_ms)}
 
     def write(self) -> None:

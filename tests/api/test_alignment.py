@@ -28,6 +28,7 @@ def test_render_shows_what_the_engine_would_get_and_asks_it_nothing(make_app: Ap
         "prompt": None,
         "alignment": body["tokens"]["alignment"],
         "client": 6,
+        "window": None,
         "tokenizer": "estimate",
     }
     assert body["tokens"]["alignment"] > 100

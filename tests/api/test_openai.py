@@ -175,7 +175,7 @@ def test_models_are_listed_bare_and_with_each_profile(make_app: AppFactory) -> N
     assert listed["data"][0]["alignment"]["profile"] == "default"
 
 
-def test_engine_endpoints_pass_through_unaligned(make_app: AppFactory) -> None:
+def test_plain_completions_pass_through(make_app: AppFactory) -> None:
     engine = ScriptedEngine([ScriptedAnswer("done")])
     with TestClient(make_app(engine)) as client:
         response = client.post("/v1/completions", json={"model": "scripted", "prompt": "x"})
@@ -198,11 +198,70 @@ def test_engine_endpoints_pass_through_unaligned(make_app: AppFactory) -> None:
 def test_an_unaligned_endpoint_takes_no_profile_that_aligns(
     make_app: AppFactory, fields: Body, headers: dict[str, str], status: int
 ) -> None:
+    passed: list[Body] = []
+
+    def embed(request: httpx.Request) -> httpx.Response:
+        passed.append(json.loads(request.content))
+        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+
+    engine = UpstreamEngine("http://upstream/v1", transport=httpx.MockTransport(embed))
+    with TestClient(make_app(engine)) as client:
+        body = {"model": "scripted", "input": "x", **fields}
+        assert client.post("/v1/embeddings", json=body, headers=headers).status_code == status
+    assert passed == ([{"model": "scripted", "input": "x"}] if status == 200 else [])
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions?language=fr", "/v1/responses/r1/cancel"])
+def test_what_is_not_json_passes_with_its_content_type_and_query(make_app: AppFactory, path: str) -> None:
+    seen: list[httpx.Request] = []
+
+    def hear(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, headers={"content-type": "text/plain"}, stream=httpx.ByteStream(b"hello"))
+
+    engine = UpstreamEngine("http://upstream/v1", transport=httpx.MockTransport(hear))
+    with TestClient(make_app(engine)) as client:
+        response = client.post(path, content=b"\x00\xff", headers={"content-type": "multipart/form-data; boundary=b"})
+    assert (response.text, response.headers["content-type"]) == ("hello", "text/plain")
+    assert str(seen[0].url) == f"http://upstream{path}"
+    assert (seen[0].content, seen[0].headers["content-type"]) == (b"\x00\xff", "multipart/form-data; boundary=b")
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/inference/v1/generate", "/v1/chat/completions/render"])
+def test_what_would_generate_around_alignment_is_not_offered(make_app: AppFactory, path: str) -> None:
     engine = ScriptedEngine()
     with TestClient(make_app(engine)) as client:
-        body = {"model": "scripted", "prompt": "x", **fields}
-        assert client.post("/v1/completions", json=body, headers=headers).status_code == status
-    if status == 200:
-        assert last_call(engine) == {"model": "scripted", "prompt": "x"}
-    else:
+        response = client.post(path, json=question())
+    assert (response.status_code, response.json()["error"]["code"]) == (501, "not_offered")
+    assert not engine.calls
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/tokenize", "/v1/alignment/render"])
+def test_json_must_be_declared(make_app: AppFactory, path: str, content_type: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    with TestClient(make_app()) as client:
+        response = client.post(path, content=json.dumps(question()), headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"messages": "\\ud800"}', b'{"seed": NaN}'])
+def test_off_hands_over_what_is_not_json_too(make_app: AppFactory, content: bytes) -> None:
+    engine = ScriptedEngine()
+    with TestClient(make_app(engine)) as client:
+        headers = {"content-type": "application/json"}
+        assert client.post(CHAT, content=content, headers=headers).json()["error"]["code"] == "invalid_value"
         assert not engine.calls
+        client.post(CHAT, content=content, headers={**headers, "x-alignment-profile": "off"})
+    assert engine.calls[0].content == content
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_a_body_that_only_engines_read_does_not_slip_around_its_profile(make_app: AppFactory, path: str) -> None:
+    content = b'{"model": "scripted:base", "prompt": "x", "messages": [{"role": "user", "content": "x"}], "top_p": NaN}'
+    engine = ScriptedEngine()
+    with TestClient(make_app(engine, default_profile="off")) as client:
+        response = client.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert not engine.calls

@@ -25,6 +25,10 @@ class WatchedEngine(ScriptedEngine):
 
     @asynccontextmanager
     async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+        if request.method == "GET":  # the list of models, asked for once
+            async with super().open(request) as reply:
+                yield reply
+            return
         self.num_open += 1
         self.num_opened += 1
         try:

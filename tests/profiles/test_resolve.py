@@ -1,8 +1,8 @@
 import pytest
 
-from server.core.errors import InvalidRequestError, OverrideError, RequestError, UnknownProfileError
-from server.core.types import Body, Placement
-from server.profiles.resolve import Resolved, resolve
+from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, RequestError, UnknownProfileError
+from server.core.types import Body, Caller, Placement
+from server.profiles.resolve import Resolved, default_for, resolve, resolve_plain
 from server.profiles.store import load_profiles
 from tests.conftest import PROMPTS
 
@@ -10,7 +10,10 @@ PROFILES = load_profiles(PROMPTS)
 
 
 def resolved(body: Body, **headers: str) -> Resolved:
-    return resolve(body, {name.replace("_", "-"): value for name, value in headers.items()}, PROFILES, "default")
+    caller = Caller({name.replace("_", "-"): value for name, value in headers.items()})
+    result = resolve(body, caller, PROFILES, "default")
+    assert result is not None
+    return result
 
 
 def test_the_default_applies_where_nothing_is_asked() -> None:
@@ -90,3 +93,36 @@ def test_a_malformed_field_is_named(value: object, param: str) -> None:
     with pytest.raises(RequestError) as caught:
         resolved({"alignment": value})
     assert caught.value.param == param
+
+
+def test_without_a_default_nothing_applies_unless_it_is_asked_for() -> None:
+    assert resolve({"model": "m"}, Caller(), PROFILES, None) is None
+    asked = resolve({"model": "m:base"}, Caller(), PROFILES, None)
+    assert asked is not None
+    assert asked.profile.id == "base"
+    with pytest.raises(InvalidRequestError, match="unless a profile is named") as caught:
+        resolve({"alignment": {"trace": True}}, Caller(), PROFILES, None)
+    assert caught.value.param == "alignment.trace"
+
+
+def test_a_bound_caller_gets_its_own_profiles_only() -> None:
+    caller = Caller(profiles=("base", "off"))
+    assert default_for(caller, "default") == "base"
+    assert default_for(caller, "off") == "off"
+    with pytest.raises(ForbiddenError, match="'default'.*base, off") as caught:
+        resolve({"model": "m:default"}, caller, PROFILES, "base")
+    assert caught.value.param == "model"
+    with pytest.raises(ForbiddenError):
+        resolve_plain({"model": "m:off"}, Caller(profiles=("base",)), PROFILES)
+    with pytest.raises(UnknownProfileError, match="Known profiles: base, off"):
+        resolve({"alignment": {"profile": "x"}}, caller, PROFILES, "base")
+
+
+@pytest.mark.parametrize("model", [5, {"a": 1}, "m" * 600])
+def test_a_malformed_model_is_the_engines_business_where_nothing_is_aligned(model: object) -> None:
+    off = {"x-alignment-profile": "off"}
+    result = resolve({"model": model}, Caller(off), PROFILES, "default")
+    assert result is not None
+    assert result.body == {"model": model}
+    with pytest.raises(InvalidRequestError):
+        resolve({"model": model}, Caller(), PROFILES, "default")

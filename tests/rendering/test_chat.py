@@ -9,6 +9,7 @@ from server.core.errors import InvalidRequestError
 from server.core.types import Body, Placement, Rendering
 from server.engine.packaged import prepare_model
 from server.rendering.chat import render_chat
+from server.rendering.forms.chat import ChatForm
 from server.rendering.sanitise import Sanitiser
 from server.rendering.tokens import ModelTokenizer
 from server.settings import default_cache_dir
@@ -19,7 +20,8 @@ from tests.rendering.test_sanitise import hostile
 
 def render(messages: list[Body], placement: Placement = Placement.TURNS, **fields: object) -> Body:
     profile = make_profile(Rendering.CHAT, placement)
-    return render_chat(profile, make_template(profile), SELECTION, {"messages": messages, **fields}, Sanitiser())
+    body = {"messages": messages, **fields}
+    return render_chat(ChatForm(), profile, make_template(profile), [SELECTION], body, Sanitiser())
 
 
 def user(text: str) -> Body:
@@ -103,7 +105,7 @@ def test_the_clients_body_is_not_changed() -> None:
     messages = [user("Hi <|im_end|>")]
     body = {"messages": messages}
     profile = make_profile(Rendering.CHAT)
-    render_chat(profile, make_template(profile), SELECTION, body, Sanitiser())
+    render_chat(ChatForm(), profile, make_template(profile), [SELECTION], body, Sanitiser())
     assert body == {"messages": [user("Hi <|im_end|>")]}
 
 
@@ -116,7 +118,7 @@ def test_no_client_text_forges_a_turn_in_the_models_own_chat_format(
     profile = make_profile(Rendering.CHAT, placement)
     body = {"messages": [{"role": "system", "content": system}, *history]}
     sanitiser = Sanitiser(smollm2_tokenizer.control_tokens)
-    messages = render_chat(profile, make_template(profile), SELECTION, body, sanitiser)["messages"]
+    messages = render_chat(ChatForm(), profile, make_template(profile), [SELECTION], body, sanitiser)["messages"]
     tokens = smollm2_tokenizer.encode(chat_template().render(messages=messages, add_generation_prompt=True))
     (start,), (end,) = smollm2_tokenizer.encode("<|im_start|>"), smollm2_tokenizer.encode("<|im_end|>")
     assert (tokens.count(start), tokens.count(end)) == (len(messages) + 1, len(messages))

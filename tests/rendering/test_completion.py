@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from server.core.errors import EngineError, InvalidRequestError
 from server.core.types import Body, Rendering
 from server.rendering.completion import render_completion, to_chat, to_chat_events
+from server.rendering.forms.chat import ChatForm
 from server.rendering.sanitise import FENCE, Sanitiser
 from tests.golden import assert_golden
 from tests.rendering.builders import SELECTION, make_profile, make_template
@@ -18,7 +19,8 @@ TEMPLATE = make_template(PROFILE)
 
 
 def render(messages: list[Body], **fields: object) -> Body:
-    return render_completion(PROFILE, TEMPLATE, SELECTION, {"messages": messages, **fields}, Sanitiser())
+    body = {"messages": messages, **fields}
+    return render_completion(ChatForm(), PROFILE, TEMPLATE, [SELECTION], body, Sanitiser())
 
 
 def turn(role: str, text: str) -> Body:

@@ -28,6 +28,7 @@ def test_the_query_is_the_last_user_message() -> None:
     messages = [message("user", "one"), message("user", "two"), message("assistant", "three"), message("tool", "four")]
     assert query_of(messages) == "two"
     assert query_of([message("system", "alone")]) == "alone"
+    assert query_of([message("user", "one"), message("user", [{"type": "image_url"}])]) == "one"
 
 
 def test_of_a_long_query_the_ends_count() -> None:
@@ -46,4 +47,14 @@ def test_only_leading_system_messages_are_split_off() -> None:
 
 def test_defaults_fill_what_is_missing_or_null() -> None:
     profile = make_profile(Rendering.CHAT)
-    assert with_defaults({"temperature": 0, "max_tokens": None}, profile) == {"temperature": 0, "max_tokens": 64}
+    assert with_defaults({"temperature": 0, "max_tokens": None}, profile, ["max_tokens"]) == {
+        "temperature": 0,
+        "max_tokens": 64,
+    }
+
+
+def test_the_answers_limit_has_the_endpoints_name_and_the_clients_value() -> None:
+    profile = make_profile(Rendering.CHAT)
+    assert with_defaults({}, profile, ["max_output_tokens"])["max_output_tokens"] == 64
+    given = {"max_completion_tokens": 5, "temperature": 1}
+    assert with_defaults(given, profile, ["max_completion_tokens", "max_tokens"]) == given

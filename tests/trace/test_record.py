@@ -23,7 +23,7 @@ def test_every_trace_has_its_own_id() -> None:
 
 
 def test_the_record_names_what_was_chosen_in_prompt_order() -> None:
-    trace = Trace(profile=PROFILES["default"], selection=SELECTION, tokens={"alignment": 3})
+    trace = Trace(profile=PROFILES["default"], selections=(SELECTION,), tokens={"alignment": 3})
     body = trace.to_json()
     assert body["principles"] == ["kind", "clear"]
     assert body["retrieved_principles"] == [{"id": "sums", "similarity": 0.4}]
@@ -33,7 +33,7 @@ def test_the_record_names_what_was_chosen_in_prompt_order() -> None:
 
 
 def test_it_is_written_as_one_line_of_json_without_text(caplog: pytest.LogCaptureFixture) -> None:
-    trace = Trace(profile=PROFILES["default"], selection=SELECTION)
+    trace = Trace(profile=PROFILES["default"], selections=(SELECTION,))
     trace.mark("aligned")
     with caplog.at_level(logging.INFO, "server.trace"):
         trace.write()

@@ -1,0 +1,167 @@
+"""Aligns one request: retrieve for each of its conversations, render, and give way where the prompt does not fit.
+
+All of it is computation without waiting; the pipeline runs it in a worker thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import orjson
+from jinja2 import Template
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body, Profile, Rendering, Selection
+from server.profiles.resolve import Resolved
+from server.rendering.chat import render_chat
+from server.rendering.completion import render_completion
+from server.rendering.fit import Fitted, fit, shed
+from server.rendering.forms.base import Conversation, Form
+from server.rendering.forms.registry import COMPLETION_PATH, FORMS
+from server.rendering.messages import query_of, text_of
+from server.rendering.sanitise import Sanitiser
+from server.rendering.tokens import Tokenizer
+from server.retrieval.retriever import Retriever
+from server.trace.record import Trace
+
+# What a chat format puts around a message, and a template around all of them; on the safe side for the common ones.
+_MESSAGE_OVERHEAD_TOKENS = 8
+_PROMPT_OVERHEAD_TOKENS = 32
+# What an answer needs at least, where the client does not say: alignment gives way before it starves the answer.
+_ANSWER_TOKENS = 256
+
+Count = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One consistent set of profiles with what is built from them: retrievers and compiled templates, by profile id."""
+
+    profiles: Mapping[str, Profile]
+    retrievers: Mapping[str, Retriever]
+    templates: Mapping[str, Template]
+    default_profile: str
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A request ready for the engine: which endpoint, the body it gets, and what was chosen for each conversation."""
+
+    path: str
+    body: Body
+    selections: Sequence[Selection] = ()
+
+
+class Aligner:
+    """Immutable; safe to share between threads."""
+
+    def __init__(self, prompts: Prompts, tokenizer: Tokenizer, *, embedder_name: str) -> None:
+        self.prompts = prompts
+        self.embedder_name = embedder_name
+        self._tokenizer = tokenizer
+        self._sanitiser = Sanitiser(tokenizer.control_tokens)
+
+    def align(self, form: Form, resolved: Resolved, window_tokens: int | None, trace: Trace) -> Aligned:
+        """The request for the engine, within `window_tokens` where they are known. Raises InvalidRequestError."""
+        profile = resolved.profile
+        if profile.rendering not in form.renderings:
+            raise InvalidRequestError(
+                f"Profile {profile.id!r} has {profile.rendering.value} rendering, which {form.path} cannot carry; "
+                f"name one with {' or '.join(sorted(form.renderings - {Rendering.NONE}))} rendering.",
+                param="model",
+            )
+        conversations = form.read(resolved.body)
+        retriever = self.prompts.retrievers[profile.id]
+        selections = [retriever.retrieve(query_of(messages), profile.retrieval) for messages in conversations]
+        aligned = self._render(form, resolved, selections)
+        count = cache(self._tokenizer.count)  # most of the client's text is counted twice, and counting takes time
+        client = [_num_tokens(messages, count) for messages in conversations]
+        if window_tokens is not None:
+            aligned = self._fit(form, resolved, aligned, client, window_tokens, count, trace)
+        total = sum(_num_tokens(messages, count) for messages in _conversations(form, aligned))
+        trace.selections, trace.embedder = tuple(aligned.selections), self.embedder_name
+        trace.tokens = {
+            "alignment": max(0, total - sum(client)),
+            "client": sum(client),
+            "window": window_tokens,
+            "tokenizer": self._tokenizer.name,
+        }
+        return aligned
+
+    def shed(self, form: Form, resolved: Resolved, aligned: Aligned, trace: Trace) -> Aligned | None:
+        """The same request with one part of the alignment less, for an engine that found it too long.
+
+        None where nothing that may go is left.
+        """
+        shorter = [shed(selection, resolved.profile) for selection in aligned.selections]
+        if all(fitted is None for fitted in shorter):
+            return None
+        pairs = zip(shorter, aligned.selections, strict=True)
+        fitted = [item if item is not None else Fitted(selection) for item, selection in pairs]
+        _note(fitted, trace)
+        trace.selections = tuple(item.selection for item in fitted)
+        return self._render(form, resolved, trace.selections)
+
+    def _fit(
+        self,
+        form: Form,
+        resolved: Resolved,
+        aligned: Aligned,
+        client_tokens: Sequence[int],
+        window_tokens: int,
+        count: Count,
+        trace: Trace,
+    ) -> Aligned:
+        tools = count(orjson.dumps(resolved.body["tools"]).decode()) if resolved.body.get("tools") else 0
+        excess = [
+            tools
+            + _num_tokens(messages, count)
+            + _num_format_tokens(messages)
+            + _num_answer_tokens(form, resolved.body, window_tokens - own)
+            - window_tokens
+            for messages, own in zip(_conversations(form, aligned), client_tokens, strict=True)
+        ]
+        if max(excess) <= 0:
+            return aligned
+        pairs = zip(aligned.selections, excess, strict=True)
+        fitted = [fit(selection, resolved.profile, tokens, count) for selection, tokens in pairs]
+        _note(fitted, trace)
+        return self._render(form, resolved, [item.selection for item in fitted])
+
+    def _render(self, form: Form, resolved: Resolved, selections: Sequence[Selection]) -> Aligned:
+        profile, body = resolved.profile, resolved.body
+        template = self.prompts.templates[profile.id]
+        if profile.rendering is Rendering.COMPLETION:
+            prompt = render_completion(form, profile, template, selections, body, self._sanitiser)
+            return Aligned(COMPLETION_PATH, prompt, selections)
+        return Aligned(form.path, render_chat(form, profile, template, selections, body, self._sanitiser), selections)
+
+
+def _conversations(form: Form, aligned: Aligned) -> list[Conversation]:
+    return (FORMS[COMPLETION_PATH] if aligned.path == COMPLETION_PATH else form).read(aligned.body)
+
+
+def _num_tokens(messages: Conversation, count: Count) -> int:
+    """Tokens of the text and the tool calls in `messages`, without what a chat format puts around them."""
+    calls = (str(message["tool_calls"]) for message in messages if message.get("tool_calls"))
+    return sum(map(count, map(text_of, messages))) + sum(map(count, calls))
+
+
+def _num_format_tokens(messages: Conversation) -> int:
+    return _PROMPT_OVERHEAD_TOKENS + _MESSAGE_OVERHEAD_TOKENS * len(messages)
+
+
+def _num_answer_tokens(form: Form, body: Body, left_tokens: int) -> int:
+    """Tokens to keep free for the answer: what the client asks for, or else what its own prompt leaves, up to a few."""
+    limits = (body.get(field) for field in form.limit_fields)
+    wanted = next((limit for limit in limits if isinstance(limit, int)), None)
+    return wanted if wanted is not None else max(0, min(_ANSWER_TOKENS, left_tokens))
+
+
+def _note(fitted: Sequence[Fitted], trace: Trace) -> None:
+    """Record what gave way, beside what did before."""
+    lost = {
+        "demonstrations": [identifier for item in fitted for identifier in item.demonstrations],
+        "principles": [identifier for item in fitted for identifier in item.principles],
+    }
+    trace.dropped = {kind: [*trace.dropped.get(kind, ()), *ids] for kind, ids in lost.items()}

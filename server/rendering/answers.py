@@ -1,0 +1,65 @@
+"""Maps an engine's answer back to what the client asked for, where the two differ, and puts a trace into it."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from server.core.types import Body, Rendering
+from server.rendering.completion import to_chat, to_chat_events
+from server.rendering.forms.base import Form
+from server.rendering.forms.chat import ChatForm, num_top_logprobs
+from server.rendering.forms.responses import ResponsesForm
+
+_RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How a whole answer and the events of a streamed one are mapped."""
+
+    whole: Callable[[Body], Body]
+    events: Callable[[AsyncIterator[Body]], AsyncIterator[Body]]
+
+
+def answers_for(form: Form, rendering: Rendering, body: Body) -> Answers | None:
+    """The mapping for the client's request `body`; None where the engine's answer is the client's as it is."""
+    if isinstance(form, ChatForm) and rendering is Rendering.COMPLETION:
+        num_top = num_top_logprobs(body)
+        return Answers(lambda answer: to_chat(answer, num_top=num_top), lambda e: to_chat_events(e, num_top=num_top))
+    if isinstance(form, ResponsesForm) and rendering is Rendering.CHAT:
+        instructions = body.get("instructions")
+        return Answers(
+            lambda answer: {**answer, "instructions": instructions}, lambda e: _with_instructions(e, instructions)
+        )
+    return None
+
+
+async def with_trace(events: AsyncIterator[Body], trace: Callable[[], Body]) -> AsyncIterator[Body]:
+    """The events with the trace in the last one, or in one more without choices, as a usage chunk carries usage.
+
+    An error ends the stream; nothing follows it.
+    """
+    last: Body = {}
+    async for event in events:
+        last = event
+        yield _traced(event, trace)
+    if last.get("error") or "type" in last:
+        return
+    head: Body = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
+    yield {**head, "choices": [], "alignment": trace()}
+
+
+def _traced(event: Body, trace: Callable[[], Body]) -> Body:
+    """Events of a named type have no place for one more, so the one that ends the answer carries the trace."""
+    kind = event.get("type")
+    if kind in _RESPONSE_ENDS and isinstance(event.get("response"), dict):
+        return {**event, "response": {**event["response"], "alignment": trace()}}
+    return {**event, "alignment": trace()} if kind == "message_stop" else event
+
+
+async def _with_instructions(events: AsyncIterator[Body], instructions: str | None) -> AsyncIterator[Body]:
+    """Responses show the instructions they were made with: the client's own, not what they became."""
+    async for event in events:
+        if isinstance(event.get("response"), dict):
+            yield {**event, "response": {**event["response"], "instructions": instructions}}
+        else:
+            yield event

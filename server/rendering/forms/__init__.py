@@ -1,0 +1,1 @@
+"""How each aligned endpoint writes a conversation: read into chat messages, written back with the alignment in it."""

@@ -1,0 +1,57 @@
+"""Anthropic's `/v1/messages`: `system` stands beside `messages`, contents may be blocks."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body, Rendering
+from server.rendering.forms.base import Context, Conversation
+from server.rendering.forms.chat import with_context
+from server.rendering.messages import check_messages, text_of
+
+
+class AnthropicForm:
+    """Results of tools are blocks of a user message here, and messages of their own in chat form."""
+
+    path = "/v1/messages"
+    renderings = frozenset({Rendering.CHAT})
+    prompt_fields: tuple[str, ...] = ("system", "messages", "tools", "chat_template_kwargs")
+    limit_fields: tuple[str, ...] = ("max_tokens",)
+
+    def read(self, body: Body) -> list[Conversation]:
+        """See Form."""
+        messages = check_messages(body.get("messages"))
+        system = check_messages([{"role": "system", "content": body.get("system")}], "system")
+        return [[*(system if text_of(system[0]) else []), *_chat_messages(messages)]]
+
+    def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
+        """See Form."""
+        system = {"system": contexts[0].system} if contexts[0].system else {}
+        kept = {name: value for name, value in body.items() if name != "system"}
+        return {**kept, **system, "messages": with_context(body["messages"], Context("", contexts[0].turns))}
+
+    def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
+        """Never called: `renderings` has no completion."""
+        raise NotImplementedError
+
+
+def _chat_messages(messages: Sequence[Body]) -> Iterator[Body]:
+    for message in messages:
+        blocks = message.get("content")
+        if not isinstance(blocks, list):
+            yield message
+            continue
+        for block in blocks:
+            if block.get("type") == "tool_result":
+                yield {"role": "tool", "content": _result_text(block.get("content"))}
+        kept = [block for block in blocks if block.get("type") != "tool_result"]
+        if kept:
+            yield {**message, "content": kept}
+
+
+def _result_text(content: Any) -> str:
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    if content is not None and not isinstance(content, str):
+        raise InvalidRequestError("The content of a tool_result must be a text or a list of blocks.", param="messages")
+    return content or ""

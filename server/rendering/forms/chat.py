@@ -1,0 +1,111 @@
+"""`/v1/chat/completions`, and vLLM's batch of conversations beside it."""
+
+from collections.abc import Sequence
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body, Rendering
+from server.rendering.forms.base import Context, Conversation
+from server.rendering.messages import check_messages, refuse_truncation, split_system
+
+_CHAT_ONLY = frozenset(
+    {
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "top_logprobs",
+        "logprobs",
+    }
+    | {"max_completion_tokens", "add_generation_prompt", "continue_final_message", "chat_template", "stop"}
+    | {"chat_template_kwargs", "documents"}
+)
+# Fields of the completions endpoint that a chat request does not have; they would change or reveal the prompt.
+_COMPLETION_ONLY = frozenset({"prompt", "prompt_embeds", "suffix", "echo", "best_of"})
+
+
+class ChatForm:
+    """One conversation, in `messages`."""
+
+    path = "/v1/chat/completions"
+    renderings = frozenset(Rendering)
+    prompt_fields: tuple[str, ...] = ("messages", "tools", "functions", "documents", "chat_template_kwargs")
+    limit_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+
+    def read(self, body: Body) -> list[Conversation]:
+        """See Form."""
+        refuse_truncation(body, "truncate_prompt_tokens")
+        return [check_messages(body.get("messages"))]
+
+    def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
+        """See Form."""
+        return {**body, "messages": with_context(body["messages"], contexts[0])}
+
+    def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
+        """See Form."""
+        return {**completion_fields(body), "prompt": prompts[0]}
+
+
+class BatchForm(ChatForm):
+    """Several conversations: `messages` is a list of lists."""
+
+    path = "/v1/chat/completions/batch"
+
+    def read(self, body: Body) -> list[Conversation]:
+        """See Form."""
+        refuse_truncation(body, "truncate_prompt_tokens")
+        batch = body.get("messages")
+        if not isinstance(batch, list) or not batch:
+            raise InvalidRequestError("messages must be a list of lists of messages.", param="messages")
+        return [check_messages(messages, f"messages[{index}]") for index, messages in enumerate(batch)]
+
+    def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
+        """See Form."""
+        pairs = zip(body["messages"], contexts, strict=True)
+        return {**body, "messages": [with_context(messages, context) for messages, context in pairs]}
+
+    def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
+        """See Form."""
+        return {**completion_fields(body), "prompt": list(prompts)}
+
+
+def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
+    """System text, turns, and the client's messages after its leading system ones, which keep their order and form."""
+    _, rest = split_system(messages)
+    system = [{"role": "system", "content": context.system}] if context.system else []
+    turns = [
+        {"role": role, "content": text}
+        for exchange in context.turns
+        for role, text in (("user", exchange.user), ("assistant", exchange.assistant))
+    ]
+    return [*system, *turns, *rest]
+
+
+def completion_fields(body: Body) -> Body:
+    """What of a chat request a completion request takes. Raises InvalidRequestError for what it cannot carry."""
+    _refuse_tools(body)
+    fields = {name: value for name, value in body.items() if name not in _CHAT_ONLY | _COMPLETION_ONLY}
+    if (limit := body.get("max_completion_tokens", body.get("max_tokens"))) is not None:
+        fields["max_tokens"] = limit
+    if body.get("logprobs"):
+        fields["logprobs"] = num_top_logprobs(body)
+    return fields | ({"stop": body["stop"]} if "stop" in body else {})
+
+
+def num_top_logprobs(body: Body) -> int:
+    """How many alternatives a chat request wants for each token. Raises InvalidRequestError."""
+    wanted = body.get("top_logprobs")
+    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
+        raise InvalidRequestError(f"top_logprobs is {wanted!r}; it must be a whole number.", param="top_logprobs")
+    return wanted or 0
+
+
+def _refuse_tools(body: Body) -> None:
+    for field in ("tools", "functions"):
+        if body.get(field) and body.get("tool_choice") != "none":
+            raise InvalidRequestError(
+                f"{field} need a model with a chat template; this profile renders for a base model. "
+                "Leave them out or choose a profile with chat rendering.",
+                param=field,
+            )
