@@ -1,12 +1,14 @@
 """Real servers on free ports: for streaming, disconnects and clients, which in-memory transports do not show."""
 
 import contextlib
+import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -31,15 +33,35 @@ def served(app: ASGIApp) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def icalign_serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
+def icalign_serve(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run the command `icalign serve` on a free port; gives its base URL once it says that it serves."""
     command = [sys.executable, "-m", "server", "serve", "--port", "0", *arguments]
+    with _run(command, log, r"^Serving .* at (http://[^/]+)/v1", environment or {}) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def vllm_serve(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Run vLLM's own server on a free port; gives its base URL. `vllm serve` is this module, where it can be run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--host", "127.0.0.1"]
+    with _run([*command, "--port", str(port), *arguments], log, "Application startup (complete)", environment):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _run(command: Sequence[str], log: Path, announcement: str, environment: Mapping[str, str]) -> Iterator[str]:
     root = Path(__file__).parent.parent
-    with log.open("wb") as output, subprocess.Popen(command, cwd=root, stdout=output, stderr=output) as process:
+    variables = {**os.environ, **environment}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=root, env=variables, stdout=output, stderr=output) as process,
+    ):
         try:
-            _wait(lambda: process.poll() is not None or _announced(log) is not None)
-            url = _announced(log)
-            assert url is not None, f"icalign serve ended:\n{log.read_text()[-4000:]}"
+            _wait(lambda: process.poll() is not None or _announced(log, announcement) is not None)
+            url = _announced(log, announcement)
+            assert url is not None, f"the server ended:\n{log.read_text()[-4000:]}"
             yield url
         finally:
             process.terminate()
@@ -49,8 +71,8 @@ def icalign_serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
                 process.kill()
 
 
-def _announced(log: Path) -> str | None:
-    found = re.search(r"^Serving .* at (http://[^/]+)/v1", log.read_text(errors="replace"), re.MULTILINE)
+def _announced(log: Path, announcement: str) -> str | None:
+    found = re.search(announcement, log.read_text(errors="replace"), re.MULTILINE)
     return found[1] if found else None
 
 

@@ -5,18 +5,21 @@ a socket: request parsing, tools, structured output, logprobs, reasoning, multim
 vLLM's, and every argument of the engine means what it means there. Five entry points of vLLM carry all of it: its
 argument parser, `build_async_engine_client`, `build_app`, `init_app_state` and `watchdog_loop`. Constant parts that
 were encoded once can be handed over as token ids, since `/v1/completions` takes them as its prompt.
+
+Where vLLM's server runs already and icalign is a plugin of it, the engine is that server's application instead.
 """
 
 import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from server.core.errors import ConfigurationError, EngineStartError, EngineUnavailableError
@@ -26,46 +29,11 @@ _logger = logging.getLogger(__name__)
 _ABORT_GRACE_S = 5.0
 
 
-class VllmEngine:
-    """An AsyncLLM with vLLM's serving layer over it.
+class _Bridge:
+    """Answers requests through vLLM's server application, called as ASGI without a socket."""
 
-    `model` is a folder or a Hugging Face name, `served_name` what clients call it, `arguments` are handed to vLLM's
-    own command-line parser unchanged. Raises ConfigurationError where it does not accept them.
-    """
-
-    def __init__(self, model: str, *, served_name: str | None = None, arguments: Sequence[str] = ()) -> None:
-        names = ["--served-model-name", served_name] if served_name else []
-        self._arguments = _parse_arguments(["--model", model, *names, *arguments])
-        self._app: ASGIApp | None = None
-        self._calls: TaskGroup
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Load the model and warm it up; at the end stop the engine's processes."""
-        args = self._arguments
-        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-        from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
-        from vllm.entrypoints.launchers.app import build_app
-        from vllm.entrypoints.launchers.launcher import watchdog_loop
-
-        started = False
-        try:
-            async with build_async_engine_client(args) as client:
-                tasks = await client.get_supported_tasks()
-                app = build_app(args, tasks, client.model_config)
-                await init_app_state(client, app.state, args, tasks)
-                async with app.router.lifespan_context(app), anyio.create_task_group() as self._calls:
-                    app.state.server = _ProcessServer()
-                    self._calls.start_soon(watchdog_loop, app.state.server, client)
-                    self._app, started = app, True
-                    yield
-                    self._calls.cancel_scope.cancel()
-        except Exception as error:
-            if started:
-                raise
-            raise EngineStartError(f"vLLM did not start: {error}") from error
-        finally:
-            self._app = None
+    _app: ASGIApp | None = None
+    _calls: TaskGroup
 
     @asynccontextmanager
     async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
@@ -86,6 +54,75 @@ class VllmEngine:
         if reply.status != 200:
             raise EngineUnavailableError("The engine has died; its log tells why. Start the server again.")
 
+    @asynccontextmanager
+    async def _bridging(self, app: ASGIApp) -> AsyncIterator[None]:
+        """Have `app` answer; at the end cut off what still runs in it."""
+        async with anyio.create_task_group() as self._calls:
+            self._app = app
+            try:
+                yield
+            finally:
+                self._app = None
+                self._calls.cancel_scope.cancel()
+
+
+class VllmEngine(_Bridge):
+    """An AsyncLLM with vLLM's serving layer over it.
+
+    `model` is a folder or a Hugging Face name, `served_name` what clients call it, `arguments` are handed to vLLM's
+    own command-line parser unchanged. Raises ConfigurationError where it does not accept them.
+    """
+
+    def __init__(self, model: str, *, served_name: str | None = None, arguments: Sequence[str] = ()) -> None:
+        names = ["--served-model-name", served_name] if served_name else []
+        self._arguments = _parse_arguments(["--model", model, *names, *arguments])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load the model and warm it up; at the end stop the engine's processes."""
+        args = self._arguments
+        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+        from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+        from vllm.entrypoints.launchers.app import build_app
+        from vllm.entrypoints.launchers.launcher import watchdog_loop
+
+        started = False
+        try:
+            async with build_async_engine_client(args) as client:
+                tasks = await client.get_supported_tasks()
+                app = build_app(args, tasks, client.model_config)
+                await init_app_state(client, app.state, args, tasks)
+                async with app.router.lifespan_context(app), self._bridging(app):
+                    app.state.server = _ProcessServer()
+                    self._calls.start_soon(watchdog_loop, app.state.server, client)
+                    started = True
+                    yield
+        except Exception as error:
+            if started:
+                raise
+            raise EngineStartError(f"vLLM did not start: {error}") from error
+
+
+class HostedEngine(_Bridge):
+    """The engine of a vLLM server that runs already: the routes that `host` has now, whatever replaces them later.
+
+    They run with the server's own state and error handlers, but without its middleware: requests that arrive here have
+    come through that. `model` and `tokenizer` are the folders or Hugging Face names that the server was started with.
+    """
+
+    def __init__(self, host: FastAPI) -> None:
+        self._stock = FastAPI(openapi_url=None)
+        self._stock.router.routes = list(host.router.routes)
+        # Shared, not copied: vLLM adds its handlers and most of its state after plugins have attached their routes.
+        self._stock.exception_handlers = host.exception_handlers
+        self._stock.state = host.state
+        self.model: str = host.state.args.model
+        self.tokenizer: str = host.state.args.tokenizer or self.model
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Answer requests; the engine itself is started and stopped by its server."""
+        return self._bridging(self._stock)
+
 
 class _ProcessServer:
     """Stands where vLLM expects the uvicorn server it runs under, which it tells to exit once its engine has died."""
@@ -104,6 +141,7 @@ class _ProcessServer:
 def _parse_arguments(arguments: Sequence[str]) -> Any:
     """Parse with vLLM's own parser. Raises ConfigurationError where vLLM is missing or refuses an argument."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    _keep_own_plugin_out()
     try:
         from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
         from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
@@ -124,6 +162,13 @@ def _parse_arguments(arguments: Sequence[str]) -> Any:
     _refuse_server_arguments(args)
     _keep_seeds_from_killing(args)
     return args
+
+
+def _keep_own_plugin_out() -> None:
+    """Requests reach vLLM's application aligned; as its plugin, icalign would align them again."""
+    if "VLLM_PLUGINS" in os.environ:
+        names = os.environ["VLLM_PLUGINS"].split(",")
+        os.environ["VLLM_PLUGINS"] = ",".join(name for name in names if name != "icalign")
 
 
 def _refuse_server_arguments(args: Any) -> None:

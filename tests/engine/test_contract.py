@@ -1,5 +1,6 @@
 """What every engine does. The real vLLM runs in tests/live; here its bridge runs another application."""
 
+from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from server.core.errors import EngineUnavailableError
 from server.engine.base import Engine, EngineRequest
 from server.engine.scripted import ScriptedAnswer, ScriptedEngine
 from server.engine.upstream import UpstreamEngine
-from server.engine.vllm import VllmEngine
+from server.engine.vllm import HostedEngine, VllmEngine
 from tests.servers import served
 
 pytestmark = pytest.mark.anyio
@@ -68,20 +69,21 @@ class BridgedEngine(VllmEngine):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as self._calls:
-            self._app = self._backend.app
+        async with self._bridging(self._backend.app):
             yield
-            self._calls.cancel_scope.cancel()
 
 
 Built = tuple[Engine, Backend]
 
 
-@pytest.fixture(params=["upstream", "bridged"])
+@pytest.fixture(params=["upstream", "bridged", "hosted"])
 def built(request: pytest.FixtureRequest) -> Iterator[Built]:
     backend = Backend()
     if request.param == "bridged":
         yield BridgedEngine(backend), backend
+    elif request.param == "hosted":
+        backend.app.state.args = Namespace(model="m", tokenizer=None)
+        yield HostedEngine(backend.app), backend
     else:
         with served(backend.app) as url:
             yield UpstreamEngine(f"{url}/v1"), backend
@@ -173,8 +175,6 @@ async def test_vllm_is_unwell_once_it_says_so() -> None:
 
 async def test_an_engine_that_is_not_running_is_unavailable(built: Built) -> None:
     engine, _ = built
-    if isinstance(engine, VllmEngine):
-        engine._app = None
     with pytest.raises(EngineUnavailableError):
         async with engine.open(chat()):
             pass

@@ -86,3 +86,10 @@ def test_a_missing_vllm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm.entrypoints.launchers.cli_args", None)
     with pytest.raises(ConfigurationError, match="icalign\\[cpu\\] or icalign\\[gpu\\]"):
         VllmEngine("m")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("icalign", ""), ("other,icalign", "other"), ("other", "other")])
+def test_icalign_is_no_plugin_of_its_own_engine(monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", given)
+    vllm._keep_own_plugin_out()
+    assert os.environ["VLLM_PLUGINS"] == kept
