@@ -20,6 +20,7 @@ def openai_router(pipeline: Pipeline) -> APIRouter:
     router = APIRouter(tags=["openai"])
 
     async def create(request: Request) -> Response:
+        """Answer a request, aligned by its profile; the field `alignment` chooses and overrides."""
         caller, content = read_caller(request), await read_json(request)
         asked = EngineRequest(request.url.path, content)
         return AnswerResponse(lambda trace: pipeline.answer(asked, caller, trace))

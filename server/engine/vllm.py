@@ -266,9 +266,10 @@ class _Call:
 
 
 def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:
+    path, _, query = request.path.partition("?")
     headers: Mapping[str, str] = {
-        **request.headers,
         "content-type": "application/json",
+        **request.headers,
         "content-length": str(len(request.content)),
     }
     return {
@@ -278,9 +279,9 @@ def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:
         "http_version": "1.1",
         "method": request.method,
         "scheme": "http",
-        "path": request.path,
-        "raw_path": request.path.encode(),
-        "query_string": b"",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
         "root_path": "",
         "headers": _encode(headers.items()),
         "client": ("127.0.0.1", 0),
