@@ -106,6 +106,8 @@ async def _handle_disconnect(_: Request, __: Exception) -> Response:
 
 async def _handle_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, errors.IcalignError):  # raised while the framework read the body
+        return error_response(error.__cause__, request.scope)
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     message = f"{request.method} {request.url.path}: {error.detail}"
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from server.core.errors import ConfigurationError, NotOfferedError
 from server.core.types import Body
 from server.engine.base import EngineReply, EngineRequest
 
+_PATHS = frozenset({"/v1/chat/completions", "/v1/chat/completions/batch", "/v1/completions"})
 _JSON = {"content-type": "application/json"}
 _EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
 
@@ -58,17 +60,19 @@ class ScriptedEngine:
         if (request.method, request.path) == ("GET", "/v1/models"):
             yield EngineReply(200, _JSON, _once({"object": "list", "data": [{"id": self._model, "object": "model"}]}))
             return
-        if request.path not in {"/v1/chat/completions", "/v1/completions"}:
+        if request.path not in _PATHS:
             raise NotOfferedError(request.path)
         self.calls.append(request)
         body = _parse(request.content)
-        answer = self._choose(_last_text(body)) if _is_request(body) else _MALFORMED
-        if answer.status != 200:
-            yield EngineReply(answer.status, _JSON, _once(_error(answer)))
+        answers = [self._choose(text) for text in _last_texts(body)] if _is_request(body) else [_MALFORMED]
+        failed = next((answer for answer in answers if answer.status != 200), None)
+        is_chat = request.path != "/v1/completions"
+        if failed is not None:
+            yield EngineReply(failed.status, _JSON, _once(_error(failed)))
         elif body.get("stream"):
-            yield EngineReply(200, _EVENTS, _stream(answer, body, is_chat=request.path == "/v1/chat/completions"))
+            yield EngineReply(200, _EVENTS, _stream(answers, body, is_chat=is_chat))
         else:
-            yield EngineReply(200, _JSON, _once(_whole(answer, body, is_chat=request.path == "/v1/chat/completions")))
+            yield EngineReply(200, _JSON, _once(_whole(answers, body, is_chat=is_chat)))
 
     async def check(self) -> None:
         """Always well."""
@@ -108,14 +112,27 @@ def _is_request(body: Any) -> bool:
     """Whether `body` is a request as far as this engine reads it."""
     if not isinstance(body, dict) or body.get("n") not in (None, *range(1, 129)):
         return False
-    messages = body.get("messages", [])
-    return isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
+    return all(isinstance(message, dict) for messages in _conversations(body) for message in messages)
 
 
-def _last_text(body: Body) -> str:
-    if not body.get("messages"):
-        return str(body.get("prompt", ""))
-    content = body["messages"][-1].get("content", "")
+def _conversations(body: Body) -> list[list[Any]]:
+    """The messages of a chat request, of each conversation of a batch, or each prompt of a completion as one."""
+    messages = body.get("messages") or []
+    if not isinstance(messages, list):
+        return [[None]]
+    if messages and isinstance(messages[0], list):
+        return messages
+    prompt = body.get("prompt", "")
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    return [messages] if messages else [[{"content": text}] for text in prompts]
+
+
+def _last_texts(body: Body) -> list[str]:
+    return [_text(messages[-1]) if messages else "" for messages in _conversations(body)]
+
+
+def _text(message: Body) -> str:
+    content = message.get("content", "")
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content)
@@ -135,17 +152,29 @@ def _head(body: Body, *, is_chat: bool, chunk: bool) -> Body:
     return {"id": identifier, "object": kind, "created": int(time.time()), "model": body.get("model")}
 
 
-def _usage(answer: ScriptedAnswer, body: Body) -> Body:
+def _usage(answers: Sequence[ScriptedAnswer], body: Body) -> Body:
     """Counts words, since there is no tokenizer here."""
-    texts = [str(message.get("content", "")) for message in body.get("messages", [])] or [str(body.get("prompt", ""))]
-    prompt, completion = sum(len(text.split()) for text in texts), len(answer.text.split())
+    texts = [str(message.get("content", "")) for messages in _conversations(body) for message in messages]
+    prompt = sum(len(text.split()) for text in texts)
+    completion = sum(len(answer.text.split()) for answer in answers) * (body.get("n") or 1)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _whole(answer: ScriptedAnswer, body: Body, *, is_chat: bool) -> Body:
-    content: Body = {"message": {"role": "assistant", "content": answer.text}} if is_chat else {"text": answer.text}
-    choices = [{"index": index, "finish_reason": "stop", **content} for index in range(body.get("n") or 1)]
-    return {**_head(body, is_chat=is_chat, chunk=False), "choices": choices, "usage": _usage(answer, body)}
+def _repeated(answers: Sequence[ScriptedAnswer], body: Body) -> list[ScriptedAnswer]:
+    """The answer of each choice: `n` to each prompt, one after the other."""
+    return [answer for answer in answers for _ in range(body.get("n") or 1)]
+
+
+def _whole(answers: Sequence[ScriptedAnswer], body: Body, *, is_chat: bool) -> Body:
+    choices = [
+        {"index": index, "finish_reason": "stop", **_content(answer.text, is_chat=is_chat)}
+        for index, answer in enumerate(_repeated(answers, body))
+    ]
+    return {**_head(body, is_chat=is_chat, chunk=False), "choices": choices, "usage": _usage(answers, body)}
+
+
+def _content(text: str, *, is_chat: bool) -> Body:
+    return {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
 
 
 def _deltas(answer: ScriptedAnswer, *, is_chat: bool) -> Iterator[Body]:
@@ -159,12 +188,14 @@ def _deltas(answer: ScriptedAnswer, *, is_chat: bool) -> Iterator[Body]:
     yield {"delta": {}, "finish_reason": "stop"}
 
 
-async def _stream(answer: ScriptedAnswer, body: Body, *, is_chat: bool) -> AsyncIterator[bytes]:
+async def _stream(answers: Sequence[ScriptedAnswer], body: Body, *, is_chat: bool) -> AsyncIterator[bytes]:
+    """Word by word, all choices side by side."""
     head = _head(body, is_chat=is_chat, chunk=True)
-    for delta in _deltas(answer, is_chat=is_chat):
-        await anyio.sleep(answer.delay_s)
-        choices = [{"index": index, **delta} for index in range(body.get("n") or 1)]
+    delay_s = max(answer.delay_s for answer in answers)
+    for deltas in zip_longest(*(_deltas(answer, is_chat=is_chat) for answer in _repeated(answers, body))):
+        await anyio.sleep(delay_s)
+        choices = [{"index": index, **delta} for index, delta in enumerate(deltas) if delta is not None]
         yield b"data: " + orjson.dumps({**head, "choices": choices}) + b"\n\n"
     if (body.get("stream_options") or {}).get("include_usage"):
-        yield b"data: " + orjson.dumps({**head, "choices": [], "usage": _usage(answer, body)}) + b"\n\n"
+        yield b"data: " + orjson.dumps({**head, "choices": [], "usage": _usage(answers, body)}) + b"\n\n"
     yield b"data: [DONE]\n\n"

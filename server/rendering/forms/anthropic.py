@@ -21,8 +21,7 @@ class AnthropicForm:
     def read(self, body: Body) -> list[Conversation]:
         """See Form."""
         messages = check_messages(body.get("messages"))
-        system = check_messages([{"role": "system", "content": body.get("system")}], "system")
-        return [[*(system if text_of(system[0]) else []), *_chat_messages(messages)]]
+        return [[*_system(body.get("system")), *_chat_messages(messages)]]
 
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """See Form."""
@@ -33,6 +32,13 @@ class AnthropicForm:
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """Never called: `renderings` has no completion."""
         raise NotImplementedError
+
+
+def _system(system: Any) -> Conversation:
+    if system is not None and not isinstance(system, str | list):
+        raise InvalidRequestError("system must be a string or a list of text blocks.", param="system")
+    messages = check_messages([{"role": "system", "content": system}], "system")
+    return messages if text_of(messages[0]) else []
 
 
 def _chat_messages(messages: Sequence[Body]) -> Iterator[Body]:

@@ -1,0 +1,49 @@
+import pytest
+
+from server.core.errors import InvalidRequestError
+from server.core.types import Body
+from server.rendering.forms.base import Context, Exchange
+from server.rendering.forms.chat import BatchForm, ChatForm, completion_fields
+
+CONTEXT = Context("Be kind.", [Exchange("2 + 2?", "4")])
+SHOWN = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "2 + 2?"},
+    {"role": "assistant", "content": "4"},
+]
+HELLO: Body = {"role": "user", "content": "Hello"}
+
+
+def test_the_context_takes_the_place_of_leading_system_messages() -> None:
+    messages = [{"role": "system", "content": "Terse."}, HELLO, {"role": "system", "content": "Late."}]
+    written = ChatForm().write_chat({"messages": messages, "n": 2}, [CONTEXT])
+    assert written == {"messages": [*SHOWN, *messages[1:]], "n": 2}
+
+
+def test_an_empty_context_adds_nothing() -> None:
+    assert ChatForm().write_chat({"messages": [HELLO]}, [Context("", [])]) == {"messages": [HELLO]}
+
+
+def test_a_batch_is_several_conversations() -> None:
+    body: Body = {"messages": [[HELLO], [HELLO, HELLO]]}
+    assert BatchForm().read(body) == [[HELLO], [HELLO, HELLO]]
+    written = BatchForm().write_chat(body, [CONTEXT, Context("", [])])
+    assert written["messages"] == [[*SHOWN, HELLO], [HELLO, HELLO]]
+    assert BatchForm().write_completion(body, ["a", "b"])["prompt"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [([], "messages"), ("x", "messages"), ([HELLO], "messages[0]"), ([[HELLO], []], "messages[1]")],
+)
+def test_a_malformed_batch_is_named(messages: object, param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        BatchForm().read({"messages": messages})
+    assert caught.value.param == param
+
+
+def test_the_answers_limit_goes_by_either_name() -> None:
+    assert completion_fields({"max_completion_tokens": 5, "max_tokens": 9, "stop": "x"}) == {
+        "max_tokens": 5,
+        "stop": "x",
+    }
