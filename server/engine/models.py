@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
+import anyio
 import orjson
 
 from server.core.errors import EngineError
@@ -10,6 +12,7 @@ from server.core.types import Body
 from server.engine.base import Engine, EngineReply, EngineRequest
 
 _RETRY_S = 60.0
+_PATIENCE_S = 5.0
 
 
 class Windows:
@@ -34,11 +37,10 @@ class Windows:
         return self._known.get(model or next(iter(self._known), ""))
 
     async def _ask(self, headers: Mapping[str, str]) -> Mapping[str, int | None]:
-        try:
+        entries: list[Body] = []
+        with anyio.move_on_after(_PATIENCE_S), suppress(EngineError):
             async with self._engine.open(list_request(headers)) as reply:
                 entries = await read_models(reply) if reply.status == 200 else []
-        except EngineError:
-            return self._known
         return {entry["id"]: _window(entry) for entry in entries}
 
 

@@ -34,18 +34,22 @@ def answers_for(form: Form, rendering: Rendering, body: Body) -> Answers | None:
 
 
 async def with_trace(events: AsyncIterator[Body], trace: Callable[[], Body]) -> AsyncIterator[Body]:
-    """The events with the trace in the last one, or in one more without choices, as a usage chunk carries usage.
+    """The events with the trace in the last one: the usage chunk, or one more without choices as that is.
 
-    An error ends the stream; nothing follows it.
+    Clients take usage from the last chunk, so none may follow it. An error ends the stream; nothing follows that either.
     """
     last: Body = {}
+    held: Body | None = None
     async for event in events:
-        last = event
-        yield _traced(event, trace)
+        if held is not None:
+            yield held
+        last, held = event, event if event.get("choices") == [] else None
+        if held is None:
+            yield _traced(event, trace)
     if last.get("error") or "type" in last:
         return
     head: Body = {name: last[name] for name in ("id", "object", "created", "model") if name in last}
-    yield {**head, "choices": [], "alignment": trace()}
+    yield {**(held or {**head, "choices": []}), "alignment": trace()}
 
 
 def _traced(event: Body, trace: Callable[[], Body]) -> Body:

@@ -1,12 +1,18 @@
 """Streams and disconnects over real sockets."""
 
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
+import anyio.lowlevel
 import httpx
+import openai
 import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from server.core.errors import EngineUnavailableError
 from server.engine.base import EngineReply, EngineRequest
@@ -145,3 +151,111 @@ def test_a_slow_reader_holds_up_no_one_else(make_app: AppFactory) -> None:
     engine = ScriptedEngine([ScriptedAnswer("word " * 20_000)])
     with served(make_app(engine)) as url, httpx.stream("POST", f"{url}/v1/chat/completions", json=QUESTION):
         assert httpx.get(f"{url}/health", timeout=5).status_code == 200
+
+
+def test_a_silent_stream_gets_comments_that_clients_pass_over(make_app: AppFactory) -> None:
+    engine = ScriptedEngine([ScriptedAnswer("one two", delay_s=0.5)])
+    with served(make_app(engine, keep_alive_s=0.1)) as url:
+        text = httpx.post(f"{url}/v1/chat/completions", json=QUESTION).text
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="k")
+        hello: ChatCompletionUserMessageParam = {"role": "user", "content": "Hi"}
+        events = list(client.chat.completions.create(model="scripted", messages=[hello], stream=True))
+    assert text.count(": keep-alive\n\n") >= 3
+    assert text.startswith("data: {"), "nothing comes before the engine's first event"
+    assert text.endswith("data: [DONE]\n\n")
+    assert "".join(event.choices[0].delta.content or "" for event in events) == "one two"
+
+
+def test_no_comment_comes_into_the_middle_of_an_event(make_app: AppFactory) -> None:
+    class Halving(ScriptedEngine):
+        @asynccontextmanager
+        async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+            yield EngineReply(200, {"content-type": "text/event-stream"}, self._halves())
+
+        async def _halves(self) -> AsyncIterator[bytes]:
+            for half in (b'data: {"choi', b'ces": []}\n\n', b"data: [DONE]\n\n"):
+                yield half
+                await anyio.sleep(0.3)
+
+    with served(make_app(Halving(), keep_alive_s=0.1)) as url:
+        text = httpx.post(f"{url}/v1/chat/completions", json={**QUESTION, "model": "m:off"}).text
+    assert 'data: {"choices": []}\n\n' in text
+    assert ": keep-alive\n\n" in text
+
+
+@pytest.mark.parametrize("profile", ["default", "base"])
+def test_a_slow_reader_holds_its_engine_back(make_app: AppFactory, profile: str) -> None:
+    class Endless(ScriptedEngine):
+        num_chunks = 0
+
+        @asynccontextmanager
+        async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+            if request.method == "GET":
+                raise EngineUnavailableError("It lists no models.")
+            yield EngineReply(200, {"content-type": "text/event-stream"}, self._chunks())
+
+        async def _chunks(self) -> AsyncIterator[bytes]:
+            while True:
+                await anyio.lowlevel.checkpoint()
+                self.num_chunks += 1
+                yield b'data: {"choices": [{"index": 0, "text": "%s"}]}\n\n' % (b"x" * 10_000)
+
+    engine = Endless()
+    body = {**QUESTION, "model": f"scripted:{profile}"}
+    with served(make_app(engine)) as url, httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+        chunks = response.iter_raw()
+        next(chunks)
+        counts: list[int] = []
+        while len(counts) < 3 or counts[-1] != counts[-3]:
+            assert len(counts) < 50, "the engine goes on although nobody reads"
+            time.sleep(0.1)
+            counts.append(engine.num_chunks)
+        for _ in range(200):
+            next(chunks)
+        assert engine.num_chunks > counts[-1]
+
+
+def test_a_client_that_goes_away_while_its_request_is_retrieved_for_never_reaches_the_engine(
+    make_app: AppFactory,
+) -> None:
+    engine = WatchedEngine()
+    app = make_app(engine)
+    begun = threading.Event()
+
+    def slowly(*_: object) -> None:
+        begun.set()
+        time.sleep(0.5)
+        raise AssertionError("the request goes on")
+
+    app.state.pipeline._aligner.align = slowly
+
+    async def visit(url: str) -> None:
+        async with httpx.AsyncClient() as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(client.post, json=QUESTION), f"{url}/v1/chat/completions")
+            while not begun.is_set():
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(5):
+            while app.state.admission.num_requests:
+                await anyio.sleep(0.01)
+
+    with served(app) as url:
+        anyio.run(visit, url)
+    assert engine.num_opened == 0
+
+
+def test_a_client_that_goes_away_while_it_uploads_leaves_nothing_behind(make_app: AppFactory) -> None:
+    engine = WatchedEngine()
+    app = make_app(engine)
+    with served(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            connection.sendall(f"{head}content-length: 5000\r\n\r\n{{".encode())
+            while not app.state.admission.num_requests:
+                time.sleep(0.01)
+        deadline = time.monotonic() + 5
+        while app.state.admission.num_requests:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert engine.num_opened == 0
