@@ -36,7 +36,7 @@ def answers_for(form: Form, rendering: Rendering, body: Body) -> Answers | None:
 async def with_trace(events: AsyncIterator[Body], trace: Callable[[], Body]) -> AsyncIterator[Body]:
     """The events with the trace in the last one: the usage chunk, or one more without choices as that is.
 
-    Clients take usage from the last chunk, so none may follow it. An error ends the stream; nothing follows that either.
+    Clients take usage from the last chunk, so none may follow it. Nothing follows an error either.
     """
     last: Body = {}
     held: Body | None = None
