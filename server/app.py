@@ -33,13 +33,19 @@ from server.settings import EmbedderKind, EngineKind, Settings
 Report = Callable[[str], None]
 
 
-def create_app(settings: Settings, *, engine: Engine | None = None, report: Report = lambda _: None) -> FastAPI:
-    """The application; its engine runs during the lifespan. `engine` replaces the configured one.
+def create_app(
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    embedder: Embedder | None = None,
+    report: Report = lambda _: None,
+) -> FastAPI:
+    """The application; its engine runs during the lifespan. `engine` and `embedder` replace the configured ones.
 
     Raises ConfigurationError for anything wrong with settings or prompt files. `report` is told of long steps.
     """
     tokenizer = _load_tokenizer(settings, report)
-    embedder = load_embedder(settings, report)
+    embedder = embedder or load_embedder(settings, report)
     prompts = load_prompts(settings, embedder, tokenizer)
     aligner = Aligner(prompts, tokenizer, embedder_name=embedder.name)
     pipeline = Pipeline(engine or build_engine(settings, report), aligner, window_tokens=settings.window_tokens)

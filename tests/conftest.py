@@ -1,19 +1,21 @@
 """Parts that many tests share. Heavy ones are made once a session."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
 from server.app import create_app
+from server.core.types import Vectors
 from server.engine.base import Engine
 from server.engine.packaged import prepare_model
 from server.engine.scripted import ScriptedEngine
 from server.rendering.tokens import ModelTokenizer, load_tokenizer
 from server.retrieval.base import Embedder
 from server.retrieval.minilm import MiniLMEmbedder, prepare_minilm
-from server.settings import EmbedderKind, EngineKind, Settings, default_cache_dir
+from server.retrieval.wordllama import WordLlamaEmbedder
+from server.settings import EngineKind, Settings, default_cache_dir
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 
@@ -40,13 +42,32 @@ def embedder() -> Embedder:
     return MiniLMEmbedder(prepare_minilm(default_cache_dir() / "embedders", report=print))
 
 
+class RememberingEmbedder(WordLlamaEmbedder):
+    """Embeds the same texts once, since many tests build an application over the same bank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._remembered: dict[tuple[str, ...], Vectors] = {}
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        key = tuple(texts)
+        if key not in self._remembered:
+            self._remembered[key] = super().embed(texts)
+        return self._remembered[key]
+
+
+@pytest.fixture(scope="session")
+def light_embedder() -> Embedder:
+    return RememberingEmbedder()
+
+
 @pytest.fixture
-def make_app() -> AppFactory:
+def make_app(light_embedder: Embedder) -> AppFactory:
     """Builds an application over a scripted engine with the shipped prompts; keyword arguments become settings."""
 
     def build(engine: Engine | None = None, **settings: object) -> FastAPI:
-        values = {"engine": EngineKind.SCRIPTED, "embedder": EmbedderKind.WORDLLAMA, "prompts": PROMPTS, **settings}
-        return create_app(Settings.model_validate(values), engine=engine or ScriptedEngine())
+        values = {"engine": EngineKind.SCRIPTED, "prompts": PROMPTS, **settings}
+        return create_app(Settings.model_validate(values), engine=engine or ScriptedEngine(), embedder=light_embedder)
 
     return build
 

@@ -210,9 +210,8 @@ def test_a_slow_reader_holds_its_engine_back(make_app: AppFactory, profile: str)
             assert len(counts) < 50, "the engine goes on although nobody reads"
             time.sleep(0.1)
             counts.append(engine.num_chunks)
-        for _ in range(200):
+        while engine.num_chunks == counts[-1]:
             next(chunks)
-        assert engine.num_chunks > counts[-1]
 
 
 def test_a_client_that_goes_away_while_its_request_is_retrieved_for_never_reaches_the_engine(
