@@ -221,11 +221,9 @@ class _Call:
 
 
 def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:
-    headers: Mapping[str, str] = {
-        **request.headers,
-        "content-type": "application/json",
-        "content-length": str(len(request.content)),
-    }
+    path, _, query = request.path.partition("?")
+    length = str(len(request.content))
+    headers: Mapping[str, str] = {"content-type": "application/json", **request.headers, "content-length": length}
     return {
         "type": "http",
         # 2.3: Starlette then listens for a disconnect at any time, not only when it next sends a chunk.
@@ -233,9 +231,9 @@ def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:
         "http_version": "1.1",
         "method": request.method,
         "scheme": "http",
-        "path": request.path,
-        "raw_path": request.path.encode(),
-        "query_string": b"",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
         "root_path": "",
         "headers": _encode(headers.items()),
         "client": ("127.0.0.1", 0),
