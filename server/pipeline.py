@@ -13,7 +13,7 @@ import anyio.to_thread
 import orjson
 
 from server.aligner import Aligned, Aligner, Prompts
-from server.core.errors import EngineError, InvalidRequestError
+from server.core.errors import EngineError, InvalidRequestError, MediaTypeError
 from server.core.types import Body, Caller, Demonstration, Profile, Rendering, Scored
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.models import Windows, list_request, read_models
@@ -63,15 +63,16 @@ class Pipeline:
         form = FORMS[request.path]
         body, fault = _parse_content(request.content)
         resolved = self.resolve(form, body, caller, trace)
-        if fault is not None and resolved is not None and resolved.profile.rendering is not Rendering.NONE:
-            raise fault
+        if resolved is not None and resolved.profile.rendering is not Rendering.NONE:
+            _check_is_json(caller, fault)
         aligned = await self.align(form, resolved, caller, trace) if resolved else Aligned(form.path, body)
         trace.mark("aligned")
         next_try: Aligned | None = aligned
         while next_try is not None:
             aligned, next_try = next_try, None
             content = request.content if aligned.body == body else dump_body(aligned.body)
-            async with self.engine.open(EngineRequest(aligned.path, content, headers=_engine_headers(caller))) as reply:
+            headers = _engine_headers(caller, None if aligned.selections else request)
+            async with self.engine.open(EngineRequest(aligned.path, content, headers=headers)) as reply:
                 if resolved is not None and reply.status >= 400:
                     content = await reply.read()
                     reply = replace(reply, chunks=once(content))
@@ -86,8 +87,7 @@ class Pipeline:
         body, _ = _parse_content(request.content)
         plain = resolve_plain(body, caller, self.prompts.profiles)
         content = request.content if plain == body else dump_body(plain)
-        kept = {name: caller.headers[name] for name in ("content-type",) if name in caller.headers}
-        passed = replace(request, content=content, headers=_engine_headers(caller) | kept)
+        passed = replace(request, content=content, headers=_engine_headers(caller, request))
         async with self.engine.open(passed) as reply:
             yield await _as_it_is(reply)
 
@@ -209,14 +209,27 @@ def dump_body(body: Body) -> bytes:
         raise InvalidRequestError(f"The body cannot be passed on: {error}.") from error
 
 
+def _check_is_json(caller: Caller, fault: InvalidRequestError | None) -> None:
+    """Raise what is wrong with a body that alignment must read. What nothing here reads is the engine's to judge."""
+    declared = caller.headers.get("content-type", "")
+    media_type = declared.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise MediaTypeError(declared)
+    if fault is not None:
+        raise fault
+
+
 def _finished(trace: Trace) -> Body:
     trace.mark("generated")
     trace.outcome = "ok"
     return trace.to_json()
 
 
-def _engine_headers(caller: Caller) -> dict[str, str]:
-    return {name: value for name, value in caller.headers.items() if name not in _OWN_HEADERS}
+def _engine_headers(caller: Caller, passed: EngineRequest | None = None) -> dict[str, str]:
+    """The headers for the engine. What is passed on unread keeps its content type, or that it has none."""
+    headers = {name: value for name, value in caller.headers.items() if name not in _OWN_HEADERS}
+    has_type = passed is not None and passed.content
+    return headers | {"content-type": caller.headers.get("content-type", "")} if has_type else headers
 
 
 async def _as_it_is(reply: EngineReply) -> Answer:

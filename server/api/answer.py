@@ -116,8 +116,7 @@ class _Sender:
         await self._send_chunk(b"", more=False)
 
     async def _start(self, answer: Answer) -> None:
-        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-        headers |= answer.headers
+        headers = {"content-type": "text/event-stream; charset=utf-8", **answer.headers}
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         self._started = True
         await self._send({"type": "http.response.start", "status": answer.status, "headers": encoded})

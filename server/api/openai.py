@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.answer import AnswerResponse
-from server.api.body import read_json
 from server.api.caller import read_caller
 from server.core.errors import UnknownModelError
 from server.engine.base import EngineRequest
@@ -21,8 +20,7 @@ def openai_router(pipeline: Pipeline) -> APIRouter:
 
     async def create(request: Request) -> Response:
         """Answer a request, aligned by its profile; the field `alignment` chooses and overrides."""
-        caller, content = read_caller(request), await read_json(request)
-        asked = EngineRequest(request.url.path, content)
+        caller, asked = read_caller(request), EngineRequest(request.url.path, await request.body())
         return AnswerResponse(lambda trace: pipeline.answer(asked, caller, trace))
 
     for path in FORMS:

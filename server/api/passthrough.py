@@ -7,19 +7,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.answer import AnswerResponse
-from server.api.body import read_json
 from server.api.caller import read_caller
 from server.core.errors import NotOfferedError
 from server.engine.base import EngineRequest
 from server.pipeline import Pipeline
 
 _GET = ("/metrics", "/version", "/ping", "/load", "/tokenizer_info", "/v1/responses/{response_id}")
-_POST_JSON = (
+_POST = (
     *("/tokenize", "/detokenize", "/v1/messages/count_tokens"),
     *("/v1/embeddings", "/v2/embed", "/pooling", "/classify", "/score", "/v1/score"),
-    *("/rerank", "/v1/rerank", "/v2/rerank", "/v1/moderations", "/v1/audio/speech"),
+    *("/rerank", "/v1/rerank", "/v2/rerank", "/v1/moderations"),
+    *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
+    *("/v1/responses/{response_id}/cancel", "/ping"),
 )
-_POST = ("/ping", "/v1/responses/{response_id}/cancel", "/v1/audio/transcriptions", "/v1/audio/translations")
 _UNALIGNED = (
     *("/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/systemone"),
     *("/v1/chat/completions/render", "/v1/completions/render", "/v1/messages/render", "/v1/responses/render"),
@@ -31,29 +31,20 @@ def passthrough_router(pipeline: Pipeline) -> APIRouter:
     """Routes over one pipeline."""
     router = APIRouter(tags=["engine"])
 
-    async def pass_on(request: Request, content: bytes) -> Response:
+    async def pass_on(request: Request) -> Response:
+        """The engine's own endpoint, unaligned."""
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        caller, passed = read_caller(request), EngineRequest(path, content, request.method)
+        caller, passed = read_caller(request), EngineRequest(path, await request.body(), request.method)
         return AnswerResponse(lambda _trace: pipeline.pass_through(passed, caller))
-
-    async def pass_json(request: Request) -> Response:
-        """The engine's own endpoint, unaligned."""
-        return await pass_on(request, await read_json(request))
-
-    async def pass_any(request: Request) -> Response:
-        """The engine's own endpoint, unaligned."""
-        return await pass_on(request, await request.body())
 
     async def refuse(request: Request) -> Response:
         """Not offered, since it would generate around alignment."""
         raise NotOfferedError(request.url.path)
 
     for path in _GET:
-        router.add_api_route(path, pass_any, methods=["GET"])
-    for path in _POST_JSON:
-        router.add_api_route(path, pass_json, methods=["POST"])
+        router.add_api_route(path, pass_on, methods=["GET"])
     for path in _POST:
-        router.add_api_route(path, pass_any, methods=["POST"])
+        router.add_api_route(path, pass_on, methods=["POST"])
     for path in _UNALIGNED:
         router.add_api_route(path, refuse, methods=["POST"], include_in_schema=False)
     return router

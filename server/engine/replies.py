@@ -12,6 +12,7 @@ from server.engine.base import EngineReply
 _PASSED_HEADERS = (
     "content-type",
     "content-disposition",
+    "cache-control",
     "retry-after",
     "x-request-id",
     "x-ratelimit-",

@@ -173,7 +173,17 @@ def _keep_own_plugin_out() -> None:
 
 def _refuse_server_arguments(args: Any) -> None:
     """Arguments of the HTTP server that icalign takes the place of would do nothing, or half of what they promise."""
-    names = ("api_key", "ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "root_path", "uds", "middleware")
+    names = (
+        "api_key",
+        "allowed_origins",
+        "allow_credentials",
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_ca_certs",
+        "root_path",
+        "uds",
+        "middleware",
+    )
     if given := [f"--{name.replace('_', '-')}" for name in names if getattr(args, name, None)]:
         raise ConfigurationError(f"engine_args: {', '.join(given)} belongs to vLLM's own HTTP server; leave it out.")
     if os.environ.get("VLLM_API_KEY"):
@@ -267,11 +277,8 @@ class _Call:
 
 def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:
     path, _, query = request.path.partition("?")
-    headers: Mapping[str, str] = {
-        "content-type": "application/json",
-        **request.headers,
-        "content-length": str(len(request.content)),
-    }
+    length = str(len(request.content))
+    headers: Mapping[str, str] = {"content-type": "application/json", **request.headers, "content-length": length}
     return {
         "type": "http",
         # 2.3: Starlette then listens for a disconnect at any time, not only when it next sends a chunk.

@@ -237,13 +237,22 @@ def test_what_would_generate_around_alignment_is_not_offered(make_app: AppFactor
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
-@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/tokenize", "/v1/alignment/render"])
-def test_json_must_be_declared(make_app: AppFactory, path: str, content_type: str | None) -> None:
+@pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions/batch", "/v1/responses", "/v1/messages"])
+def test_json_must_be_declared_to_be_aligned(make_app: AppFactory, path: str, content_type: str | None) -> None:
     headers = {"content-type": content_type} if content_type else {}
     with TestClient(make_app()) as client:
         response = client.post(path, content=json.dumps(question()), headers=headers)
     assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
     assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/json; charset=utf-8"])
+def test_off_hands_over_the_content_type(make_app: AppFactory, content_type: str | None) -> None:
+    engine = ScriptedEngine()
+    headers = {"x-alignment-profile": "off"} | ({"content-type": content_type} if content_type else {})
+    with TestClient(make_app(engine)) as client:
+        client.post(CHAT, content=json.dumps(question()), headers=headers)
+    assert engine.calls[0].headers["content-type"] == (content_type or "")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"messages": "\\ud800"}', b'{"seed": NaN}'])

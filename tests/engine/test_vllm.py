@@ -47,6 +47,39 @@ async def test_a_failure_in_the_middle_ends_the_chunks_with_an_error() -> None:
             await anext(reply.chunks)
 
 
+class Asked:
+    """An application that answers nothing and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.scope: Scope = {}
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def test_a_query_is_no_part_of_the_path() -> None:
+    asked = Asked()
+    engine = BridgedEngine(asked)  # type: ignore[arg-type]
+    async with engine.running(), engine.open(EngineRequest("/x?stream=true", method="GET")):
+        pass
+    assert (asked.scope["path"], asked.scope["raw_path"]) == ("/x", b"/x")
+    assert asked.scope["query_string"] == b"stream=true"
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [({}, b"application/json"), ({"content-type": "text/plain"}, b"text/plain")]
+)
+async def test_the_engine_sees_the_content_type_that_is_given(given: dict[str, str], seen: bytes) -> None:
+    asked = Asked()
+    engine = BridgedEngine(asked)  # type: ignore[arg-type]
+    async with engine.running(), engine.open(EngineRequest("/x", b"5", headers=given)):
+        pass
+    headers = dict(asked.scope["headers"])
+    assert (headers[b"content-type"], headers[b"content-length"]) == (seen, b"1")
+
+
 async def test_an_application_that_ignores_the_disconnect_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stubborn:
         ended = False

@@ -1,19 +1,25 @@
-"""The real vLLM engine behind the real command, started once for each model."""
+"""The real vLLM engine behind the real command, started once for each model, and vLLM's own server beside it."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import icalign_serve
+from server.engine.packaged import prepare_model
+from server.settings import default_cache_dir
+from tests.servers import icalign_serve, vllm_serve
 
 SMOLLM2 = "smollm2-135m-instruct"
 GEMMA = "gemma-3-270m"
 
+# vLLM calls no tool, not even one that the request names, without a parser. Nothing changes where none are sent.
+_ENGINE_ARGUMENTS = ("--max-model-len", "4096", "--enforce-eager", "--enable-prompt-tokens-details")
+_TOOL_ARGUMENTS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
-def _serve(model: str, factory: pytest.TempPathFactory, *arguments: str) -> Iterator[str]:
+
+def _serve(model: str, factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    flags = ["--model", model, "--max-model-len", "4096", "--enforce-eager", *arguments]
+    flags = ["--model", model, *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS]
     # It is no plugin of itself: requests would be aligned twice, and all tests here would see it.
     with icalign_serve(flags, factory.mktemp(model) / "log", {"VLLM_PLUGINS": "icalign"}) as url:
         yield url
@@ -21,10 +27,22 @@ def _serve(model: str, factory: pytest.TempPathFactory, *arguments: str) -> Iter
 
 @pytest.fixture(scope="session")
 def smollm2_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    # vLLM calls no tool, not even one that the request names, without a parser.
-    yield from _serve(SMOLLM2, tmp_path_factory, "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    yield from _serve(SMOLLM2, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def gemma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from _serve(GEMMA, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def stock_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """vLLM's own server with the model and the options that `smollm2_url` serves."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    folder = prepare_model(SMOLLM2, default_cache_dir() / "models", report=print)
+    names = ["--model", str(folder), "--served-model-name", SMOLLM2]
+    # What icalign adds on the CPU by itself.
+    arguments = [*names, *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS, "--no-enable-chunked-prefill"]
+    offline = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    with vllm_serve(arguments, tmp_path_factory.mktemp("stock") / "log", offline) as url:
+        yield url
