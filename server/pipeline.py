@@ -13,7 +13,7 @@ import anyio.to_thread
 import orjson
 
 from server.aligner import Aligned, Aligner, Prompts
-from server.core.errors import EngineError, InvalidRequestError, MediaTypeError
+from server.core.errors import EngineError, InvalidRequestError, MediaTypeError, NotOfferedError
 from server.core.types import Body, Caller, Demonstration, Profile, Rendering, Scored
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.models import Windows, list_request, read_models
@@ -22,6 +22,7 @@ from server.engine.sse import parse_events
 from server.profiles.resolve import Resolved, default_for, resolve, resolve_plain
 from server.rendering.answers import answers_for, with_trace
 from server.rendering.forms.base import Form
+from server.rendering.forms.chat import ChatForm
 from server.rendering.forms.registry import COMPLETION_PATH, FORMS
 from server.trace.record import Trace, selection_json
 
@@ -90,6 +91,16 @@ class Pipeline:
         passed = replace(request, content=content, headers=_engine_headers(caller, request))
         async with self.engine.open(passed) as reply:
             yield await _as_it_is(reply)
+
+    @asynccontextmanager
+    async def pass_unaligned(self, request: EngineRequest, caller: Caller, trace: Trace) -> AsyncIterator[Answer]:
+        """`pass_through` for what generates. Raises NotOfferedError where the request's profile would align."""
+        body, _ = _parse_content(request.content)
+        resolved = self.resolve(FORMS[ChatForm.path], body, caller, trace)
+        if resolved is not None and resolved.profile.rendering is not Rendering.NONE:
+            raise NotOfferedError(request.path, profile=resolved.profile.id)
+        async with self.pass_through(request, caller) as answer:
+            yield answer
 
     @asynccontextmanager
     async def list_models(self, caller: Caller) -> AsyncIterator[Answer]:

@@ -97,7 +97,9 @@ class _Sender:
                 await anyio.sleep(left_s)
 
     async def _send_whole(self, status: int, body: Body | bytes, headers: Mapping[str, str]) -> None:
-        response = json_response(status, body, headers)
+        response = (
+            Response(body, status, dict(headers)) if isinstance(body, bytes) else json_response(status, body, headers)
+        )
         self._started = True
         await response(self._scope, self._receive, self._send)
 

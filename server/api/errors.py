@@ -81,10 +81,9 @@ def error_body(message: str, kind: str, *, param: str | None = None, code: str |
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def json_response(status: int, body: Body | bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON response from a body, or from one that is bytes already."""
-    content = body if isinstance(body, bytes) else orjson.dumps(body)
-    return Response(content, status, {"content-type": "application/json", **(headers or {})})
+def json_response(status: int, body: Body, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response."""
+    return Response(orjson.dumps(body), status, {"content-type": "application/json", **(headers or {})})
 
 
 def add_error_handlers(app: FastAPI) -> None:

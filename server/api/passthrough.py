@@ -1,6 +1,7 @@
-"""Endpoints of the engine that reach it as they are, and those that are not offered.
+"""Endpoints of the engine that reach it as they are.
 
-What takes no conversation has nothing to align. What would generate from a conversation around alignment is refused.
+What generates nothing has nothing to align. What generates in ways that cannot be aligned is for requests whose profile
+does not align; for others it is not offered.
 """
 
 from fastapi import APIRouter, Request
@@ -8,7 +9,6 @@ from fastapi.responses import Response
 
 from server.api.answer import AnswerResponse
 from server.api.caller import read_caller
-from server.core.errors import NotOfferedError
 from server.engine.base import EngineRequest
 from server.pipeline import Pipeline
 
@@ -20,10 +20,10 @@ _POST = (
     *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
     *("/v1/responses/{response_id}/cancel", "/ping"),
 )
-_UNALIGNED = (
+_GENERATING = (
     *("/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/systemone"),
     *("/v1/chat/completions/render", "/v1/completions/render", "/v1/messages/render", "/v1/responses/render"),
-    *("/v1/chat/completions/derender", "/v1/completions/derender", "/v1/realtime"),
+    *("/v1/chat/completions/derender", "/v1/completions/derender"),
 )
 
 
@@ -37,14 +37,15 @@ def passthrough_router(pipeline: Pipeline) -> APIRouter:
         caller, passed = read_caller(request), EngineRequest(path, await request.body(), request.method)
         return AnswerResponse(lambda _trace: pipeline.pass_through(passed, caller))
 
-    async def refuse(request: Request) -> Response:
-        """Not offered, since it would generate around alignment."""
-        raise NotOfferedError(request.url.path)
+    async def pass_unaligned(request: Request) -> Response:
+        """The engine's own endpoint, for requests whose profile does not align."""
+        caller, passed = read_caller(request), EngineRequest(request.url.path, await request.body())
+        return AnswerResponse(lambda trace: pipeline.pass_unaligned(passed, caller, trace))
 
     for path in _GET:
         router.add_api_route(path, pass_on, methods=["GET"])
     for path in _POST:
         router.add_api_route(path, pass_on, methods=["POST"])
-    for path in _UNALIGNED:
-        router.add_api_route(path, refuse, methods=["POST"], include_in_schema=False)
+    for path in _GENERATING:
+        router.add_api_route(path, pass_unaligned, methods=["POST"])
     return router

@@ -137,8 +137,9 @@ class EngineTimeoutError(EngineError):
 
 
 class NotOfferedError(EngineError):
-    """This server does not hand on such requests, or the engine behind it has no such endpoint."""
+    """The engine has no such endpoint, or none that could be aligned as the request's profile asks."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path} is not offered here; GET /openapi.json lists what is.")
+    def __init__(self, path: str, *, profile: str | None = None) -> None:
+        why = f"cannot be aligned, as profile {profile!r} asks" if profile else "is not offered by this engine"
+        super().__init__(f"{path} {why}.")
         self.path = path

@@ -43,14 +43,17 @@ def says_too_long(status: int, content: bytes) -> bool:
 
 def openai_error(status: int, content: bytes) -> bytes | Body:
     """An engine's error as it is where it has OpenAI's form, else put into that form."""
-    try:
-        if isinstance(orjson.loads(content)["error"], dict):
-            return content
-    except (ValueError, KeyError, TypeError):
-        pass
     shown = content[:500].decode("utf-8", "replace")
-    message = f"The engine answered {status} without an error in OpenAI's form: {shown}"
-    return {"error": {"message": message, "type": "engine_error", "param": None, "code": None}}
+    try:
+        body = orjson.loads(content)
+        if isinstance(body["error"], dict):
+            return content
+    except (ValueError, TypeError):
+        pass
+    except KeyError:
+        shown = str(body.get("detail", shown))  # FastAPI's and Starlette's own form
+    kind = "invalid_request_error" if status < 500 else "engine_error"
+    return {"error": {"message": f"The engine answered {status}: {shown}", "type": kind, "param": None, "code": None}}
 
 
 def parse_answer(content: bytes) -> Body:

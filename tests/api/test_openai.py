@@ -228,12 +228,23 @@ def test_what_is_not_json_passes_with_its_content_type_and_query(make_app: AppFa
 
 
 @pytest.mark.parametrize("path", ["/invocations", "/inference/v1/generate", "/v1/chat/completions/render"])
-def test_what_would_generate_around_alignment_is_not_offered(make_app: AppFactory, path: str) -> None:
-    engine = ScriptedEngine()
+def test_what_would_generate_around_alignment_is_for_profiles_that_do_not_align(
+    make_app: AppFactory, path: str
+) -> None:
+    passed: list[Body] = []
+
+    def generate(request: httpx.Request) -> httpx.Response:
+        passed.append(json.loads(request.content))
+        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+
+    engine = UpstreamEngine("http://upstream/v1", transport=httpx.MockTransport(generate))
     with TestClient(make_app(engine)) as client:
-        response = client.post(path, json=question())
-    assert (response.status_code, response.json()["error"]["code"]) == (501, "not_offered")
-    assert not engine.calls
+        refused = client.post(path, json=question())
+        assert not passed
+        assert client.post(path, json=question(model="scripted:off")).status_code == 200
+    assert (refused.status_code, refused.json()["error"]["code"]) == (501, "not_offered")
+    assert "profile 'default'" in refused.json()["error"]["message"]
+    assert passed == [question()]
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])

@@ -39,27 +39,21 @@ ACCEPTED = (
     Accepted("models", "body.data?[1-9]?.*", "lists each model with each profile too"),
     Accepted("model", "status body.*", "OpenAI's API and its SDKs have this path; vLLM has not"),
     Accepted(
-        "model-unknown root unknown-path* wrong-method-* options-chat", "body.*", "errors have OpenAI's form here"
+        "model-unknown root unknown-path* wrong-method-* options-chat responses-delete responses-list tokenizer-info "
+        "embeddings* pooling score rerank transcription unreadable-deeper unreadable-deepest unreadable-not-utf-8 "
+        "unreadable-very-huge-integer",
+        "body.*",
+        "errors have OpenAI's form here, where vLLM's have FastAPI's",
     ),
     Accepted("health", "header.content-type body*", "says so in JSON"),
     Accepted("openapi", "body.*", "describes icalign's own paths"),
     Accepted("docs redoc", "status header.content-type body*", "icalign shows no pages"),
-    Accepted("chat-batch", "status body.*", "would generate around alignment"),
     Accepted("kv-event-sources is-scaling abort-requests", "status body*", "for what steers many engines; here is one"),
     Accepted("*", "header.vary", "icalign has no answers for web pages of other origins; a gateway has"),
     Accepted(
         "preflight*", "status header.* body*", "icalign has no answers for web pages of other origins; a gateway has"
     ),
-    # Of reading the body to find the profile.
-    Accepted("unreadable-*", "body.*", "icalign refuses what it cannot read as a JSON object, in words of its own"),
-    Accepted("chat-wrong-model-type-*", "body.error.*", "icalign looks for a profile in the model's name"),
-    Accepted("chat-wrong-model-long", "status body.error.*", "icalign looks for a profile in the model's name"),
-    # Faults: each stands here until it is mended.
-    Accepted("lenient-*", "status body.*", "icalign reads JSON more strictly than vLLM"),
-    Accepted("untyped-*", "status body.*", "icalign does not hand the content type on"),
-    Accepted("type-form", "body.error.*", "icalign does not hand the content type on"),
-    Accepted("*-streamed", "header.cache-control", "icalign adds it to streams"),
-    Accepted("trailing-slash", "status header.location header.content-type body*", "taken for a model without name"),
+    Accepted("trailing-slash", "status header.location header.content-type body*", "a model without a name is unknown"),
 )
 
 
