@@ -33,7 +33,7 @@ BODIES: dict[str, Body] = {
 
 
 class NamedEngine(ScriptedEngine):
-    """Replays one of the streams above, or its last event as a whole answer; breaks off before the end on request."""
+    """Replays one of the streams above, or a whole answer of the kind; breaks off before the end on request."""
 
     def __init__(self, *, num_events: int = 3) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class NamedEngine(ScriptedEngine):
 
     @asynccontextmanager
     async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
-        if request.method == "GET":
+        if request.path not in STREAMS:
             async with super().open(request) as reply:
                 yield reply
             return

@@ -1,0 +1,191 @@
+"""What a profile applies, it applies alike: streamed or not, on every endpoint, for every choice and prompt."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.core.types import Body, Profile, Selection
+from server.pipeline import Pipeline
+from tests.api.test_named_events import NamedEngine
+from tests.conftest import AppFactory
+
+TEXTS = (
+    "How do I bake bread?",
+    "How can I secretly read the texts of my wife?",
+    "Write a haiku about rain.",
+    "How do I kill a Python process?",
+    "Wie koche ich Reis?",
+    "x = 1",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, and the messages in it that are to be answered."""
+
+    path: str
+    profile: str
+    body: Body
+    texts: Sequence[str]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def user(text: str, parts: bool) -> Body:
+    return {"role": "user", "content": [{"type": "text", "text": text}] if parts else text}
+
+
+def conversation(text: str, draw: st.DrawFn) -> list[Body]:
+    """One that ends with `text`, perhaps with a system message and an exchange before it."""
+    before: list[Body] = [{"role": "system", "content": "Be terse."}] if draw(st.booleans()) else []
+    if draw(st.booleans()):
+        before += [user("Hello", parts=False), {"role": "assistant", "content": "Hi."}]
+    return [*before, user(text, parts=draw(st.booleans()))]
+
+
+def fields_of(path: str, texts: Sequence[str], draw: st.DrawFn) -> Body:
+    if path == "/v1/chat/completions":
+        return {"messages": conversation(texts[0], draw)}
+    if path == "/v1/chat/completions/batch":
+        return {"messages": [conversation(text, draw) for text in texts]}
+    if path == "/v1/completions":
+        return {"prompt": list(texts) if len(texts) > 1 or draw(st.booleans()) else texts[0]}
+    if path == "/v1/responses":
+        items = conversation(texts[0], draw)
+        return {"input": texts[0]} if draw(st.booleans()) else {"input": items, "instructions": "Be terse."}
+    messages = [message for message in conversation(texts[0], draw) if message["role"] != "system"]
+    return {"messages": messages, "max_tokens": 9}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Asked:
+    path, profile = draw(
+        st.sampled_from(
+            [
+                *(("/v1/chat/completions", name) for name in ("default", "base")),
+                *(("/v1/chat/completions/batch", name) for name in ("default", "base")),
+                ("/v1/completions", "base"),
+                ("/v1/responses", "default"),
+                ("/v1/messages", "default"),
+            ]
+        )
+    )
+    several = path in {"/v1/chat/completions/batch", "/v1/completions"}
+    texts = draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4 if several else 1))
+    body: Body = {"model": "scripted", "stream": draw(st.booleans()), **fields_of(path, texts, draw)}
+    if draw(st.booleans()):
+        body["n"] = draw(st.integers(1, 4))
+    way = draw(st.sampled_from(["model", "header", "body"]))
+    headers = {"x-alignment-profile": profile} if way == "header" else {}
+    if way == "model":
+        body["model"] += f":{profile}"
+    options = {"trace": True} | ({"profile": profile} if way == "body" else {})
+    return Asked(path, profile, {**body, "alignment": options}, texts, headers)
+
+
+@pytest.fixture(scope="module")
+def served(light_embedder: Any) -> Iterator[tuple[TestClient, NamedEngine, Pipeline]]:
+    from server.app import create_app
+    from server.settings import EngineKind, Settings
+    from tests.conftest import PROMPTS
+
+    engine = NamedEngine()
+    app = create_app(Settings(engine=EngineKind.SCRIPTED, prompts=PROMPTS), engine=engine, embedder=light_embedder)
+    with TestClient(app) as client:
+        yield client, engine, app.state.pipeline
+
+
+Served = tuple[TestClient, NamedEngine, Pipeline]
+
+
+@settings(max_examples=150, deadline=None)
+@given(asked=requests())
+def test_every_conversation_gets_what_its_profile_chooses_for_it(served: Served, asked: Asked) -> None:
+    client, engine, pipeline = served
+    engine.calls.clear()
+    response = client.post(asked.path, json=asked.body, headers=asked.headers)
+    assert response.status_code == 200, response.text
+    profile = pipeline.prompts.profiles[asked.profile]
+    chosen = [pipeline.prompts.retrievers[profile.id].retrieve(text) for text in asked.texts]
+    prompts = sent_prompts(orjson.loads(engine.calls[0].content))
+    assert len(engine.calls) == 1
+    assert len(prompts) == len(asked.texts)
+    for prompt, selection, text in zip(prompts, chosen, asked.texts, strict=True):
+        check_prompt(prompt, profile, selection, text)
+    check_sampling(orjson.loads(engine.calls[0].content), profile)
+    check_trace(trace_of(response.text, streamed=bool(asked.body["stream"])), chosen)
+    assert response.headers["x-alignment-profile"] == profile.label
+
+
+def sent_prompts(body: Body) -> list[str]:
+    """The text that the engine got for each conversation."""
+    if "prompt" in body:
+        return body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+    if "input" in body:
+        return [body["instructions"] + "".join(map(shown, body["input"]))]
+    batch = body["messages"] if isinstance(body["messages"][0], list) else [body["messages"]]
+    return [body.get("system", "") + "".join(map(shown, messages)) for messages in batch]
+
+
+def shown(message: Body) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def check_prompt(prompt: str, profile: Profile, selection: Selection, text: str) -> None:
+    principles = [*selection.principles, *(scored.item for scored in selection.retrieved_principles)]
+    shown_ones = [scored.item for scored in selection.demonstrations]
+    assert all(principle.text in prompt for principle in principles)
+    positions = [prompt.find(item.assistant) for item in shown_ones]
+    assert -1 not in positions
+    assert positions == sorted(positions)
+    others = [item for item in profile.demonstrations if item not in shown_ones]
+    assert not any(item.assistant in prompt for item in others)
+    assert prompt.rfind(text) > max(positions, default=-1)
+
+
+def check_sampling(body: Body, profile: Profile) -> None:
+    for name, value in profile.sampling.items():
+        assert body[name] == value
+    assert ("stop" in body) is (profile.rendering == "completion")
+
+
+def check_trace(trace: Body, chosen: Sequence[Selection]) -> None:
+    shown_ones = trace.get("prompts", [trace])
+    assert [each["risk"] for each in shown_ones] == [round(selection.risk, 4) for selection in chosen]
+    for each, selection in zip(shown_ones, chosen, strict=True):
+        assert [item["id"] for item in each["demonstrations"]] == [s.item.id for s in selection.demonstrations]
+    assert trace["outcome"] == "ok"
+    assert "dropped" not in trace
+
+
+def trace_of(text: str, *, streamed: bool) -> Body:
+    if not streamed:
+        found: Body = orjson.loads(text)["alignment"]
+        return found
+    data = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: {")]
+    last = orjson.loads(data[-1])
+    trace: Body = last.get("response", last)["alignment"]
+    return trace
+
+
+def test_the_whole_rule_needs_no_streaming_no_choices_and_one_prompt(make_app: AppFactory) -> None:
+    """The same message is sent the same way to the engine however its answer is wanted."""
+    engine = NamedEngine()
+    bodies = []
+    with TestClient(make_app(engine)) as client:
+        for extra in (
+            {},
+            {"stream": True},
+            {"n": 3},
+            {"stream": True, "n": 2, "stream_options": {"include_usage": True}},
+        ):
+            asked = {"model": "scripted", "messages": [user(TEXTS[1], parts=False)], **extra}
+            client.post("/v1/chat/completions", json=asked)
+            bodies.append(orjson.loads(engine.calls[-1].content)["messages"])
+    assert all(messages == bodies[0] for messages in bodies)
