@@ -84,6 +84,23 @@ def test_openai_stream_helper_parses_as_it_goes(client: openai.OpenAI) -> None:
     assert final.usage.prompt_tokens > NUM_ALIGNED_TOKENS
 
 
+def test_openai_stream_helper_keeps_usage_beside_the_trace(client: openai.OpenAI) -> None:
+    """The helper takes usage from each chunk anew, so that none may follow the one that has it."""
+    with client.chat.completions.stream(
+        model=SMOLLM2,
+        messages=MESSAGES,
+        temperature=0,
+        max_tokens=200,
+        response_format=Verdict,
+        stream_options={"include_usage": True},
+        extra_body=TRACE,
+    ) as stream:
+        chunks = [event.chunk for event in stream if event.type == "chunk"]
+        final = stream.get_final_completion()
+    assert any("alignment" in (chunk.model_extra or {}) for chunk in chunks)
+    assert final.usage is not None
+
+
 def test_openai_parses_structured_output(client: openai.OpenAI) -> None:
     answer = client.chat.completions.parse(
         model=SMOLLM2, messages=MESSAGES, temperature=0, max_tokens=200, response_format=Verdict, extra_body=TRACE
