@@ -53,12 +53,14 @@ FIND_LINKS ?= $(TORCH_CPU_INDEX)/torch/
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 # What PyPI has of these does not fit the CPU build of torch and breaks `import transformers`.
 NOT_WITH_CPU := $(addprefix --no-emit-package ,torchvision torchaudio torchcodec)
+# The client llm asks for these; an environment has the one from the start and the other from its own lock.
+THERE_ALREADY := $(addprefix --no-emit-package ,pip setuptools)
 lock:
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) --find-links $(FIND_LINKS) $(NOT_WITH_CPU) --extra cpu -o requirements-cpu.lock pyproject.toml
 	$(COMPILE) --extra gpu -o requirements-gpu.lock pyproject.toml
-	$(COMPILE) --group dev -c requirements-cpu.lock -o requirements-dev.lock
+	$(COMPILE) --group dev $(THERE_ALREADY) -c requirements-cpu.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV)
