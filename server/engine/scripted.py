@@ -61,7 +61,7 @@ class ScriptedEngine:
         if request.path not in {"/v1/chat/completions", "/v1/completions"}:
             raise NotOfferedError(request.path)
         self.calls.append(request)
-        body = _parse(request.content)
+        body = self._named(_parse(request.content))
         answer = self._choose(_last_text(body)) if _is_request(body) else _MALFORMED
         if answer.status != 200:
             yield EngineReply(answer.status, _JSON, _once(_error(answer)))
@@ -72,6 +72,11 @@ class ScriptedEngine:
 
     async def check(self) -> None:
         """Always well."""
+
+    def _named(self, body: Any) -> Any:
+        """`body` with a model to name in the answer."""
+        is_named = not isinstance(body, dict) or isinstance(body.get("model"), str)
+        return body if is_named else {**body, "model": self._model}
 
     def _choose(self, text: str) -> ScriptedAnswer:
         return next(answer for answer in self._answers if re.search(answer.match, text))
