@@ -12,7 +12,7 @@ from server.api.trace import trace_of
 from server.core.errors import BodyTooLargeError, BusyError, DrainingError, UnauthorizedError
 
 # Asked by those who watch the server, without a key, and also while it is busy.
-_OPEN_PATHS = frozenset({"/health", "/ready", "/ping", "/metrics", "/version"})
+OPEN_PATHS = frozenset({"/health", "/ready", "/ping", "/metrics", "/version"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class AdmissionMiddleware:
             return
         headers = Headers(scope=scope)
         receive = _limited(receive, headers, self._admission.max_body_bytes)
-        if scope["path"] in _OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         key = self._admission.admit(headers)
