@@ -1,7 +1,12 @@
-"""The OpenAPI document, and whether the server keeps to it."""
+"""The OpenAPI document, and whether the server keeps to it. `make fuzz` tries for longer than the tests do."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 import schemathesis
@@ -13,10 +18,16 @@ from schemathesis.schemas import BaseSchema
 from server.api.description import OPERATIONS
 from server.app import api_routes
 from server.core.types import Body
+from server.engine.scripted import ScriptedEngine
 from tests.conftest import AppFactory
+from tests.servers import served
 
 KEYS = [{"name": "all", "key": "k"}, {"name": "bound", "key": "b", "profiles": ["off"]}]
 PROFILES = ["default", "base", "off"]
+ALIGNED = "^/v1/(chat|completions|responses$|messages$|alignment/re)"
+ALIKE = "score$|rerank$|^/(v2/embed|classify|pooling)$"  # to /v1/moderations
+FUZZ_S = os.environ.get("FUZZ_S")
+"""How long to try each profile, at random; else some cases that are always the same."""
 JSON = {"content-type": "application/json"}
 
 
@@ -128,3 +139,46 @@ def test_refusals_are_as_described(
             schema[path][method].validate_response(response)
             found.add(response.status_code)
     assert found <= statuses
+
+
+def write_narrow_document(url: str, path: Path) -> None:
+    """The document for Schemathesis: without the failures of a server that is unwell, with the profiles that exist."""
+    document = httpx.get(f"{url}/openapi.json").json()
+    for item in document["paths"].values():
+        for entry in item.values():
+            for status in ("500", "502", "503", "504", "default"):
+                entry["responses"].pop(status, None)
+            for parameter in entry["parameters"]:
+                if parameter["name"] == "X-Alignment-Profile":
+                    parameter["schema"]["enum"] = PROFILES
+            if stream := entry["responses"]["200"]["content"].get("text/event-stream"):
+                stream["schema"] = event_schema(stream["x-event-schema"])
+    document["components"]["schemas"]["AlignmentOptions"]["properties"]["profile"] = {"enum": [*PROFILES, None]}
+    path.write_bytes(orjson.dumps(document))
+
+
+def event_schema(content: Body) -> Body:
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    return {"type": "object", "required": ["data"], "properties": {"data": {"anyOf": [{"const": "[DONE]"}, data]}}}
+
+
+def extent(profile: str) -> list[str]:
+    if FUZZ_S:
+        return ["--phases=coverage,fuzzing", f"--max-time={FUZZ_S}", "--max-examples=1000", "--continue-on-failure"]
+    few = ["--generation-deterministic", "--no-shrink", "--max-examples=5"]
+    if profile == "default":
+        return [*few, "--phases=coverage,fuzzing", f"--exclude-path-regex={ALIKE}"]
+    return [*few, "--phases=fuzzing", f"--include-path-regex={ALIGNED}"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_fuzz(make_app: AppFactory, profile: str, tmp_path: Path) -> None:
+    """Whatever is sent, well-formed or not, the answer is one that the document knows, and no failure of ours."""
+    document, checks = tmp_path / "openapi.json", "status_code_conformance,content_type_conformance"
+    checks += ",response_headers_conformance,response_schema_conformance,unsupported_method"
+    command = [sys.executable, "-m", "schemathesis.cli", "--no-color", "run", str(document), "--warnings=off"]
+    with served(make_app(ScriptedEngine(), default_profile=profile)) as url:
+        write_narrow_document(url, document)
+        options = [f"--url={url}", f"--checks={checks}", *extent(profile)]
+        run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
