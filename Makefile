@@ -15,7 +15,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export VLLM_CPU_KVCACHE_SPACE ?= 2
 DEVICE_ARGS := $(if $(filter cpu,$(DEVICE)),--enforce-eager)
 
-.PHONY: serve test check unit bench lock clean
+.PHONY: serve test check unit fuzz bench lock clean
 
 serve: $(VENV)/ready
 	$(BIN)/icalign serve $(DEVICE_ARGS) $(ARGS)
@@ -31,6 +31,11 @@ check: $(VENV)/ready-dev
 
 unit: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
+
+# Requests made up at random from the OpenAPI document: seconds for each of the three profiles.
+FUZZ_S ?= 120
+fuzz: $(VENV)/ready-dev
+	FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest tests/api/test_openapi.py -k fuzz -o timeout=0
 
 bench: $(VENV)/ready-dev
 	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from jinja2 import Template
 
 from server.aligner import Aligner, Prompts
 from server.api.admission import Admission, AdmissionMiddleware, Key
 from server.api.alignment import alignment_router
 from server.api.answer import KEEP_ALIVE_KEY
+from server.api.description import describe
 from server.api.errors import add_error_handlers
 from server.api.health import health_router
 from server.api.openai import openai_router
@@ -71,9 +73,15 @@ def create_app(
     add_error_handlers(app)
     for router in (openai_router, alignment_router, passthrough_router, health_router):
         app.include_router(router(pipeline))
+    describe(app, api_routes(app), has_keys=bool(settings.api_keys))
     app.state.pipeline = pipeline
     setattr(app.state, KEEP_ALIVE_KEY, settings.keep_alive_s)
     return app
+
+
+def api_routes(app: FastAPI) -> list[APIRoute]:
+    """The routes that are endpoints, as opposed to the document that describes them."""
+    return [route for route in app.routes if isinstance(route, APIRoute)]
 
 
 def _build_admission(settings: Settings, prompts: Prompts) -> Admission:

@@ -47,7 +47,8 @@ class Plugin:
 
 
 def _attach(host: FastAPI) -> None:
-    from server.app import create_app
+    from server.api.description import describe
+    from server.app import api_routes, create_app
     from server.engine.vllm import HostedEngine
     from server.settings import load_settings
 
@@ -57,8 +58,9 @@ def _attach(host: FastAPI) -> None:
     engine = HostedEngine(host)
     hosted = {"model": engine.model, "tokenizer": settings.tokenizer or engine.tokenizer}
     app = create_app(settings.model_copy(update=hosted), engine=engine, report=_logger.info)
-    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path not in _STOCK_PATHS]
+    routes = [route for route in api_routes(app) if route.path not in _STOCK_PATHS]
     host.router.routes.extend(_forwarded(route, app) for route in routes)
+    describe(host, routes, has_keys=bool(settings.api_keys))
     _nest_lifespan(app, host)
     prompts = app.state.pipeline.prompts
     _logger.info(

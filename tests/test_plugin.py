@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from server.plugin import Plugin
+from tests.api.test_openapi import check_document
 from tests.engine.test_contract import WORDS, Backend
 from tests.servers import served
 
@@ -180,6 +181,9 @@ def test_the_hosts_description_shows_the_routes(host: Host) -> None:
     described = host.app.openapi()["paths"]
     assert "aligned by its profile" in described[CHAT]["post"]["description"]
     assert {"/v1/alignment/profiles", "/v1/other", "/ready"} <= set(described)
+    assert "requestBody" in described[CHAT]["post"]
+    assert "requestBody" not in described["/v1/other"]["post"]
+    check_document(host.app.openapi())
 
 
 def test_the_hosts_life_goes_on_around_it(host: Host) -> None:

@@ -12,7 +12,7 @@ from server.api.trace import trace_of
 from server.core.errors import BodyTooLargeError, BusyError, DrainingError, UnauthorizedError
 
 # Asked by those who watch the server, without a key, and also while it is busy.
-_OPEN_PATHS = frozenset({"/health", "/ready", "/ping", "/metrics", "/version"})
+OPEN_PATHS = frozenset({"/health", "/ready", "/ping", "/metrics", "/version"})
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,21 @@ class AdmissionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its key's profiles in its scope. Raises the errors of Admission."""
-        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        receive = _limited(receive, headers, self._admission.max_body_bytes)
+        if scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
         key = self._admission.admit(headers)
         if key is not None:
             trace_of(scope).key = key.name
             scope[PROFILES_KEY] = key.profiles
         self._admission.num_requests += 1
         try:
-            await self._app(scope, _limited(receive, headers, self._admission.max_body_bytes), send)
+            await self._app(scope, receive, send)
         finally:
             self._admission.num_requests -= 1
 

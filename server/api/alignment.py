@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.api.body import read_object
 from server.api.caller import read_caller
@@ -44,8 +45,9 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
         return json_response(200, await pipeline.preview(FORMS[endpoint], body, caller, trace_of(request)))
 
     @router.post("/retrieve")
-    async def retrieve(wanted: RetrieveRequest, request: Request) -> Response:
+    async def retrieve(request: Request) -> Response:
         """What retrieval chooses for a text, and the nearest demonstrations."""
+        wanted = _parse(await read_object(request))
         body = wanted.model_dump(exclude_unset=True)
         resolved = pipeline.resolve(FORMS[ChatForm.path], body, read_caller(request), trace_of(request))
         assert resolved is not None, "only completions may have no profile"
@@ -65,6 +67,13 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
         return json_response(200, {"object": "list", "default": default, "data": data})
 
     return router
+
+
+def _parse(body: Body) -> RetrieveRequest:
+    try:
+        return RetrieveRequest.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 def _profile(profile: Profile, *, detail: bool) -> Body:

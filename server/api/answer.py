@@ -5,7 +5,7 @@ Everything of one request runs inside this response, so that a client who goes a
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 import anyio
 import orjson
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from server.api.errors import describe_error, error_response, for_path, json_response
 from server.api.sse import KEEP_ALIVE, encode_error, encode_events
 from server.api.trace import trace_of
+from server.core.errors import BodyTooLargeError
 from server.core.types import Body
 from server.pipeline import Answer
 from server.trace.record import Trace
@@ -139,9 +140,10 @@ def _chunks(answer: Answer, path: str) -> AsyncIterator[bytes]:
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
+    with suppress(BodyTooLargeError):  # of a body that nobody reads
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
 
 
 def _early_error(first: bytes) -> tuple[int, Body] | None:

@@ -63,7 +63,7 @@ class ScriptedEngine:
         if request.path not in _PATHS:
             raise NotOfferedError(request.path)
         self.calls.append(request)
-        body = _parse(request.content)
+        body = self._named(_parse(request.content))
         answers = [self._choose(text) for text in _last_texts(body)] if _is_request(body) else [_MALFORMED]
         failed = next((answer for answer in answers if answer.status != 200), None)
         is_chat = request.path != "/v1/completions"
@@ -76,6 +76,11 @@ class ScriptedEngine:
 
     async def check(self) -> None:
         """Always well."""
+
+    def _named(self, body: Any) -> Any:
+        """`body` with a model to name in the answer."""
+        is_named = not isinstance(body, dict) or isinstance(body.get("model"), str)
+        return body if is_named else {**body, "model": self._model}
 
     def _choose(self, text: str) -> ScriptedAnswer:
         return next(answer for answer in self._answers if re.search(answer.match, text))

@@ -102,3 +102,18 @@ def test_unforeseen_failures_carry_trace_headers(make_app: AppFactory, monkeypat
         response = client.post("/v1/alignment/retrieve", json={"text": "x"})
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert response.headers["x-alignment-trace-id"] in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content", [[], None, ""])
+def test_a_message_without_content_is_rendered(make_app: AppFactory, content: object) -> None:
+    asked = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": content}]}
+    with TestClient(make_app()) as client:
+        rendered = client.post("/v1/alignment/render?endpoint=/v1/messages", json=asked).json()
+    assert rendered["body"]["messages"][-1] == {"role": "user", "content": content}
+
+
+@pytest.mark.parametrize(("content_type", "status"), [("text/plain", 415), ("application/json", 413)])
+def test_retrieve_refuses_what_other_endpoints_refuse(make_app: AppFactory, content_type: str, status: int) -> None:
+    with TestClient(make_app(max_body_bytes=1024)) as client:
+        content, headers = b" " * (2000 if status == 413 else 2), {"content-type": content_type}
+        assert client.post("/v1/alignment/retrieve", content=content, headers=headers).status_code == status

@@ -91,3 +91,19 @@ def test_every_path_answers_errors_in_one_shape(
     assert error["param"] == param
     assert error["message"]
     assert response.headers["x-alignment-trace-id"].startswith("trace-")
+
+
+LARGE = [b"x" * 2000]
+
+
+@pytest.mark.parametrize("path", ["/ping", "/metrics", "/v1/chat/completions"])
+def test_a_body_over_the_limit_is_refused_wherever_it_is_read(make_app: AppFactory, path: str) -> None:
+    with TestClient(make_app(max_body_bytes=1024)) as client:
+        method = "GET" if path == "/metrics" else "POST"
+        response = client.request(method, path, content=LARGE, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
+
+
+def test_a_body_that_nobody_reads_is_no_failure(make_app: AppFactory) -> None:
+    with TestClient(make_app(max_body_bytes=1024)) as client:
+        assert client.request("GET", "/v1/models", content=LARGE).status_code == 200

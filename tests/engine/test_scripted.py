@@ -90,3 +90,10 @@ def test_a_bad_script_is_explained(tmp_path: Path, content: str, words: str) -> 
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=words):
         load_script(path)
+
+
+@pytest.mark.parametrize("asked", [{}, {"model": None}, {"model": 1}])
+async def test_an_answer_names_the_engines_model_where_the_request_names_none(asked: Body) -> None:
+    for path in (CHAT, COMPLETIONS):
+        _, content = await ask(ScriptedEngine(model="mine"), asked, path)
+        assert orjson.loads(content)["model"] == "mine"

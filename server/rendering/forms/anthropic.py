@@ -51,7 +51,7 @@ def _chat_messages(messages: Sequence[Body]) -> Iterator[Body]:
             if block.get("type") == "tool_result":
                 yield {"role": "tool", "content": _result_text(block.get("content"))}
         kept = [block for block in blocks if block.get("type") != "tool_result"]
-        if kept:
+        if kept or not blocks:
             yield {**message, "content": kept}
 
 
