@@ -17,6 +17,7 @@ from server.api import schemas as s
 from server.api.admission import OPEN_PATHS
 from server.api.alignment import RetrieveRequest
 from server.api.errors import ERRORS
+from server.api.passthrough import GENERATING_PATHS
 from server.core.types import Body
 
 _JSON = "application/json"
@@ -75,6 +76,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /load": Operation(None, s.EngineAnswer),
     "GET /tokenizer_info": Operation(None, s.EngineAnswer),
     **{f"POST {path}": Operation(s.EngineBody, s.EngineAnswer) for path in _ENGINE_PATHS},
+    **{f"POST {path}": Operation(s.EngineBody, s.EngineAnswer, s.EngineAnswer) for path in GENERATING_PATHS},
 }
 
 _STATUSES: Mapping[str, str] = {

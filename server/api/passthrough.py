@@ -20,7 +20,7 @@ _POST = (
     *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
     *("/v1/responses/{response_id}/cancel", "/ping"),
 )
-_GENERATING = (
+GENERATING_PATHS = (
     *("/invocations", "/inference/v1/generate", "/generative_scoring", "/v1/systemone"),
     *("/v1/chat/completions/render", "/v1/completions/render", "/v1/messages/render", "/v1/responses/render"),
     *("/v1/chat/completions/derender", "/v1/completions/derender"),
@@ -46,6 +46,6 @@ def passthrough_router(pipeline: Pipeline) -> APIRouter:
         router.add_api_route(path, pass_on, methods=["GET"])
     for path in _POST:
         router.add_api_route(path, pass_on, methods=["POST"])
-    for path in _GENERATING:
+    for path in GENERATING_PATHS:
         router.add_api_route(path, pass_unaligned, methods=["POST"])
     return router
