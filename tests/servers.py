@@ -35,9 +35,18 @@ def served(app: ASGIApp) -> Iterator[str]:
 @contextlib.contextmanager
 def icalign_serve(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run the command `icalign serve` on a free port; gives its base URL once it says that it serves."""
-    command = [sys.executable, "-m", "server", "serve", "--port", "0", *arguments]
-    with _run(command, log, r"^Serving .* at (http://[^/]+)/v1", environment or {}) as url:
+    with icalign_process(arguments, log, environment) as (url, _):
         yield url
+
+
+@contextlib.contextmanager
+def icalign_process(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`icalign_serve` for who sends signals: gives the process too."""
+    command = [sys.executable, "-m", "server", "serve", "--port", "0", *arguments]
+    with _run(command, log, r"^Serving .* at (http://[^/]+)/v1", environment or {}) as found:
+        yield found
 
 
 @contextlib.contextmanager
@@ -51,7 +60,10 @@ def vllm_serve(arguments: Sequence[str], log: Path, environment: Mapping[str, st
 
 
 @contextlib.contextmanager
-def _run(command: Sequence[str], log: Path, announcement: str, environment: Mapping[str, str]) -> Iterator[str]:
+def _run(
+    command: Sequence[str], log: Path, announcement: str, environment: Mapping[str, str]
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Gives the first group of `announcement` in the log, and the process."""
     root = Path(__file__).parent.parent
     variables = {**os.environ, **environment}
     with (
@@ -62,7 +74,7 @@ def _run(command: Sequence[str], log: Path, announcement: str, environment: Mapp
             _wait(lambda: process.poll() is not None or _announced(log, announcement) is not None)
             url = _announced(log, announcement)
             assert url is not None, f"the server ended:\n{log.read_text()[-4000:]}"
-            yield url
+            yield url, process
         finally:
             process.terminate()
             try:

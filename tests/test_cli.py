@@ -2,16 +2,26 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
+from server.cli import _Server
 from server.engine.packaged import PACKAGED_MODELS
-from tests.conftest import PROMPTS
-from tests.servers import icalign_serve
+from server.engine.scripted import ScriptedEngine
+from server.settings import EngineKind, Settings
+from tests.conftest import PROMPTS, AppFactory
+from tests.servers import icalign_process, icalign_serve
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,6 +116,47 @@ def test_serve_stops_when_told_to(tmp_path: Path) -> None:
         pass
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")
+
+
+def test_the_port_answers_while_the_engine_loads(make_app: AppFactory) -> None:
+    class Loading(ScriptedEngine):
+        @asynccontextmanager
+        async def running(self) -> AsyncIterator[None]:
+            time.sleep(2)  # noqa: ASYNC251 - as vLLM does, it holds up the loop
+            yield
+
+    app, settings = make_app(Loading()), Settings(engine=EngineKind.SCRIPTED)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = _Server(app, uvicorn.Config(app, log_level="warning"), settings)
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.start()
+        answers = [httpx.post(f"{url}/v1/messages")]
+        while answers[-1].status_code == 503:
+            answers.append(httpx.get(f"{url}/ready"))
+        server.should_exit = True
+        thread.join()
+    assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (503, "engine_unavailable")
+    assert answers[0].headers["retry-after"] == "5"
+    assert answers[-1].json() == {"status": "ready"}
+
+
+def test_a_server_told_to_stop_ends_what_is_under_way_and_takes_nothing_new(tmp_path: Path) -> None:
+    (tmp_path / "script.yaml").write_text("- {text: one two three four five six, delay_s: 0.5}\n")
+    arguments = ["--engine", "scripted", "--script", str(tmp_path / "script.yaml"), "--default-profile", "off"]
+    question = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with icalign_process(arguments, tmp_path / "log") as (url, process):
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=question) as response:
+            lines = response.iter_lines()
+            next(lines)
+            process.terminate()
+            while (late := httpx.post(f"{url}/v1/chat/completions", json=question)).status_code == 200:
+                pass
+            rest = list(lines)
+        status = process.wait(timeout=10)
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "draining")
+    assert "data: [DONE]" in rest
+    assert status in (0, -signal.SIGTERM)
 
 
 def test_prepare_prints_the_folder_of_a_prepared_model(tmp_path: Path) -> None:
