@@ -161,7 +161,8 @@ def _chat_id(body: Body) -> str:
 
 
 def _prompt_fields(choices: Sequence[Body]) -> Body:
-    return {name: value for name in _PROMPT_FIELDS for value in [choices[0].get(name)] if value} if choices else {}
+    first = choices[0] if choices else {}
+    return {name: first[name] for name in _PROMPT_FIELDS if first.get(name)}
 
 
 def _chat_choice(choice: Body, num_top: int) -> Body:

@@ -11,6 +11,13 @@ from tests.live.conftest import SMOLLM2
 
 CHAT = "/v1/chat/completions"
 QUESTION = "Name three uses of baking soda."
+# The form of a guided answer and of the arguments of a tool.
+SCHEMA: Body = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True)

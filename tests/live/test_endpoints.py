@@ -10,22 +10,15 @@ import pytest
 
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
-from tests.live.asking import QUESTION, Reply, post
+from tests.live.asking import CHAT, QUESTION, SCHEMA, Reply, post
 from tests.live.conftest import SMOLLM2
 
-CHAT = "/v1/chat/completions"
 BATCH = "/v1/chat/completions/batch"
 COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 MESSAGES = "/v1/messages"
 PROMPT = "The capital of France is"
 INSTRUCTIONS = "Speak plainly, says the client."
-SCHEMA: Body = {
-    "type": "object",
-    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 # A way to ask each endpoint, whatever it calls things.
 BODIES: dict[str, Body] = {

@@ -14,26 +14,19 @@ import pytest
 
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
-from tests.live.asking import QUESTION, Chat, post, whole
+from tests.live.asking import QUESTION, SCHEMA, Chat, post, whole
 from tests.live.conftest import SMOLLM2
 
 BLOCK_TOKENS = 128
 WINDOW_TOKENS = 4096
 # What a chat format puts around a message.
 MESSAGE_TOKENS = 8
-SCHEMA: Body = {
-    "type": "object",
-    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA, "strict": True}}
 TOOL: Body = {"type": "function", "function": {"name": "show_city", "parameters": SCHEMA}}
 STRICT_TOOL: Body = {"type": "function", "function": {**TOOL["function"], "strict": True}}
 OTHER_TOOL = {"type": "function", "function": {"name": "ring", "parameters": {"type": "object", "properties": {}}}}
 CALL_TEXT = '<tool_call>\n{"name": "show_city", "arguments": {"city": "Rome"}}\n</tool_call>'
 CALL = {"id": "c1", "type": "function", "function": {"name": "show_city", "arguments": '{"city": "Paris"}'}}
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 ANIMALS = (" zebra", " wolf", " lion", " tiger", " eagle", " rabbit", " horse", " whale")
 
 Check = Callable[[str], object]
@@ -456,15 +449,6 @@ def test_what_a_chat_template_is_given_reaches_it(chat: Chat, off: Chat) -> None
         assert chat.error(**fields) == off.error(**fields)
 
 
-@default_only
-def test_a_text_model_refuses_images(chat: Chat, off: Chat) -> None:
-    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
-    messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}, image]}]
-    error = chat.error(messages=messages)
-    assert "not a multimodal model" in error["message"]
-    assert error == off.error(messages=messages)
-
-
 @pytest.mark.parametrize("priority", [0, 1])
 def test_priority_is_the_engines_own_affair(chat: Chat, off: Chat, priority: int) -> None:
     """vLLM says what it makes of one where it schedules by arrival."""
@@ -509,17 +493,14 @@ def test_cached_tokens_are_passed_on_and_grow(chat: Chat) -> None:
 
 # A prompt that does not fit
 
-SENTENCE = "How do I bake bread at home?\n"
+BREAD = "How do I bake bread at home?"
+# The model counts two tokens, and what embeds the question for retrieval sees nothing.
+SPACE = "\n \t"
 
 
-@pytest.fixture(scope="session")
-def long_question(smollm2_tokenizer: ModelTokenizer) -> Callable[[int], list[Body]]:
-    def write(num_tokens: int) -> list[Body]:
-        """Up to so many tokens that say the same again and again; beyond a thousand retrieval sees no difference."""
-        times = num_tokens // len(smollm2_tokenizer.encode(SENTENCE))
-        return [{"role": "user", "content": SENTENCE * times}]
-
-    return write
+def long_question(num_tokens: int) -> list[Body]:
+    """A message of so many tokens, and a few more, for which the same is retrieved at any length."""
+    return [{"role": "user", "content": BREAD + SPACE * (num_tokens // 2)}]
 
 
 def ids(items: list[Body]) -> list[str]:
@@ -534,12 +515,11 @@ def ids(items: list[Body]) -> list[str]:
 )
 def test_alignment_gives_way_where_it_does_not_fit(
     chat: Chat,
-    long_question: Callable[[int], list[Body]],
     token: Callable[[str], int],
     num_client_tokens: int,
     fields: Body,
 ) -> None:
-    full = chat.render(messages=long_question(1300))
+    full = chat.render(messages=long_question(10))
     ends_at_once = {"logit_bias": {str(token("<|im_end|>")): 100}}
     asked = {"messages": long_question(num_client_tokens), "max_tokens": 8, **ends_at_once, **fields}
     answer = chat.answer(**asked, alignment={"trace": True})
@@ -558,7 +538,7 @@ def test_alignment_gives_way_where_it_does_not_fit(
 @default_only
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": 4030}], ids=["long message", "long answer"])
 def test_a_prompt_that_fits_only_alone_goes_alone(
-    chat: Chat, off: Chat, long_question: Callable[[int], list[Body]], token: Callable[[str], int], fields: Body
+    chat: Chat, off: Chat, token: Callable[[str], int], fields: Body
 ) -> None:
     messages = [{"role": "user", "content": QUESTION}] if fields else long_question(4030)
     asked = {"messages": messages, "logit_bias": {str(token("<|im_end|>")): 100}, **fields}
@@ -568,7 +548,7 @@ def test_a_prompt_that_fits_only_alone_goes_alone(
     assert (trace["demonstrations"], trace["retrieved_principles"], trace["principles"]) == ([], [], [])
     assert trace["tokens"]["alignment"] == 0
     # Demonstrations go before principles, and of these the constitution last.
-    full = chat.render(messages=messages if fields else long_question(1300))
+    full = chat.render(messages=messages if fields else long_question(10))
     retrieved = sorted(full["retrieved_principles"], key=lambda item: float(item["similarity"]))
     assert trace["dropped"]["demonstrations"] == ids(full["demonstrations"])
     assert trace["dropped"]["principles"][:2] == ids(retrieved)
@@ -576,21 +556,9 @@ def test_a_prompt_that_fits_only_alone_goes_alone(
 
 
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": 4097}], ids=str)
-def test_a_prompt_that_does_not_fit_gets_the_engines_error(
-    chat: Chat, off: Chat, long_question: Callable[[int], list[Body]], fields: Body
-) -> None:
+def test_a_prompt_that_does_not_fit_gets_the_engines_error(chat: Chat, off: Chat, fields: Body) -> None:
     asked = fields or {"messages": long_question(4600)}
     error = chat.error(**asked)
     assert str(WINDOW_TOKENS) in error["message"]
     if chat.profile == "default":
         assert error == off.error(**asked)
-
-
-@base_only
-@whole_only
-def test_an_answer_limit_of_the_profile_gives_way_too(
-    chat: Chat, long_question: Callable[[int], list[Body]], token: Callable[[str], int]
-) -> None:
-    ends_at_once = {"logit_bias": {str(token("<|im_end|>")): 100}}
-    answer = chat.answer(messages=long_question(3700), max_tokens=None, **ends_at_once)
-    assert answer["choices"][0]["finish_reason"] == "stop"
