@@ -17,6 +17,11 @@ from server.rendering.sanitise import FENCE, Sanitiser
 STOPS = ("\n" + FENCE, FENCE, "\n# Query:")
 """Ends an answer: the fence that closes its block, or the heading of a next query where a model forgets the fence."""
 
+# Engines take no more. The client's come first; of ours, the first is the one that ends nearly every answer.
+_MAX_STOPS = 4
+# A completion has them in its choices, a chat answer beside them.
+_PROMPT_FIELDS = ("prompt_logprobs", "prompt_token_ids")
+
 
 def render_completion(
     form: Form,
@@ -36,7 +41,7 @@ def render_completion(
         for selection, messages in zip(selections, form.read(body), strict=True)
     ]
     fields = form.write_completion(body, prompts)
-    return {**with_defaults(fields, profile, ("max_tokens",)), "stop": [*_stops(body), *STOPS]}
+    return {**with_defaults(fields, profile, ("max_tokens",)), "stop": _stops(body)}
 
 
 def _prompt(
@@ -67,7 +72,8 @@ def to_chat(body: Body, *, num_top: int) -> Body:
     """A completion answer as a chat answer; fields both share stay as they are. Raises EngineError where it is none."""
     with _engine_form():
         choices = [_chat_choice(choice, num_top) for choice in body["choices"]]
-    return {**body, "id": _chat_id(body), "object": "chat.completion", "choices": choices}
+        about_prompt = _prompt_fields(body["choices"])
+    return {**body, **about_prompt, "id": _chat_id(body), "object": "chat.completion", "choices": choices}
 
 
 async def to_chat_events(events: AsyncIterator[Body], *, num_top: int) -> AsyncIterator[Body]:
@@ -79,7 +85,8 @@ async def to_chat_events(events: AsyncIterator[Body], *, num_top: int) -> AsyncI
             continue
         with _engine_form():
             choices = [_chat_delta(choice, num_top, started) for choice in event["choices"]]
-        yield {**event, "id": _chat_id(event), "object": "chat.completion.chunk", "choices": choices}
+            about_prompt = _prompt_fields(event["choices"])
+        yield {**event, **about_prompt, "id": _chat_id(event), "object": "chat.completion.chunk", "choices": choices}
 
 
 @contextmanager
@@ -131,22 +138,35 @@ def _text_only(message: Body, where: str) -> str:
 
 
 def _stops(body: Body) -> list[str]:
+    """The client's stop sequences, and as many of STOPS as there is room for."""
+    if body.get("include_stop_str_in_output"):
+        raise InvalidRequestError(
+            "include_stop_str_in_output would show the fence that ends an answer; leave it out.",
+            param="include_stop_str_in_output",
+        )
     stop = body.get("stop")
-    if stop is None:
-        return []
-    if isinstance(stop, str):
-        return [stop]
-    if isinstance(stop, list) and all(isinstance(item, str) for item in stop):
-        return stop
-    raise InvalidRequestError("stop must be a string or a list of strings.", param="stop")
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if not isinstance(stops, list) or not all(isinstance(item, str) for item in stops):
+        raise InvalidRequestError("stop must be a string or a list of strings.", param="stop")
+    if len(stops) >= _MAX_STOPS:
+        raise InvalidRequestError(
+            f"stop has {len(stops)} strings; at most {_MAX_STOPS - 1} fit beside the one that ends an answer here.",
+            param="stop",
+        )
+    return [*stops, *STOPS][:_MAX_STOPS]
 
 
 def _chat_id(body: Body) -> str:
     return re.sub(r"^(cmpl-)?", "chatcmpl-", str(body.get("id", "")), count=1)
 
 
+def _prompt_fields(choices: Sequence[Body]) -> Body:
+    first = choices[0] if choices else {}
+    return {name: first[name] for name in _PROMPT_FIELDS if first.get(name)}
+
+
 def _chat_choice(choice: Body, num_top: int) -> Body:
-    kept = {name: value for name, value in choice.items() if name not in {"text", "logprobs", "prompt_logprobs"}}
+    kept = {name: value for name, value in choice.items() if name not in {"text", "logprobs", *_PROMPT_FIELDS}}
     kept["message"] = {"role": "assistant", "content": choice.get("text", "")}
     kept["logprobs"] = _chat_logprobs(choice.get("logprobs"), num_top)
     if kept.get("stop_reason") in STOPS:

@@ -57,6 +57,12 @@ def test_it_goes_to_completions_with_the_closing_fence_as_stop() -> None:
     assert body["prompt"].endswith(f"# Answer:\n{FENCE}\n")
 
 
+@pytest.mark.parametrize("stop", [["a", "b"], ["a", "b", "c"]])
+def test_there_are_no_more_stops_than_engines_take(stop: list[str]) -> None:
+    stops = render([turn("user", "Hi")], stop=stop)["stop"]
+    assert stops == [*stop, "\n" + FENCE, FENCE][:4]
+
+
 def test_a_continued_answer_opens_the_block() -> None:
     prompt = render([turn("user", "Hi"), turn("assistant", "Well, ")], continue_final_message=True)["prompt"]
     assert prompt.endswith(f"{FENCE}\nWell, ")
@@ -81,6 +87,8 @@ def test_logprobs_are_asked_for_in_the_completions_way() -> None:
         ([turn("user", "Hi"), turn("tool", "Ho")], {}, "messages[1]"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], {}, "messages[0]"),
         ([turn("user", "Hi")], {"stop": 5}, "stop"),
+        ([turn("user", "Hi")], {"stop": ["a", "b", "c", "d"]}, "stop"),
+        ([turn("user", "Hi")], {"include_stop_str_in_output": True}, "include_stop_str_in_output"),
         ([turn("user", "Hi")], {"logprobs": True, "top_logprobs": "x"}, "top_logprobs"),
         ([turn("user", "Hi")], {"truncate_prompt_tokens": 5}, "truncate_prompt_tokens"),
         ([{"role": "user", "content": [{"type": "image_url", "text": "x"}]}], {}, "messages[0]"),
@@ -143,6 +151,13 @@ def test_a_completion_becomes_a_chat_answer() -> None:
         "bytes": [66, 111, 110],
         "top_logprobs": [],
     }
+
+
+def test_what_is_said_of_the_prompt_stands_beside_the_choices() -> None:
+    choice = {"index": 0, "text": "a", "prompt_logprobs": [None], "prompt_token_ids": [7], "token_ids": [8]}
+    chat = to_chat({"choices": [choice]}, num_top=0)
+    assert (chat["prompt_logprobs"], chat["prompt_token_ids"]) == ([None], [7])
+    assert set(chat["choices"][0]) == {"index", "message", "logprobs", "token_ids"}
 
 
 def test_top_logprobs_are_cut_to_what_was_asked_for() -> None:

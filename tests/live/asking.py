@@ -1,0 +1,133 @@
+"""Asks a running server, and gives a chat stream the form of a whole answer, so that one check does for both."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import httpx
+
+from server.core.types import Body
+from tests.live.conftest import SMOLLM2
+
+CHAT = "/v1/chat/completions"
+QUESTION = "Name three uses of baking soda."
+# The form of a guided answer and of the arguments of a tool.
+SCHEMA: Body = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`body` is the JSON of a whole answer; a stream has `events` in its place."""
+
+    status: int
+    headers: httpx.Headers
+    body: Body
+    events: list[Body]
+
+
+def post(url: str, path: str, body: Body) -> Reply:
+    response = httpx.post(f"{url}{path}", json=body, timeout=120)
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        return Reply(response.status_code, response.headers, {}, read_events(response.text))
+    return Reply(response.status_code, response.headers, response.json(), [])
+
+
+def read_events(text: str) -> list[Body]:
+    """The JSON of each event; where an event is named, its data says the same name."""
+    events = []
+    for frame in text.removesuffix("\n\n").split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in frame.splitlines())
+        if fields["data"] != "[DONE]":
+            events.append(json.loads(fields["data"]))
+            assert events[-1].get("type") == fields.get("event")
+    return events
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Asks one question, with one profile, whole or streamed, in few tokens and greedily unless `fields` say else."""
+
+    url: str
+    profile: str
+    stream: bool = False
+
+    def body(self, **fields: object) -> Body:
+        messages = [{"role": "user", "content": QUESTION}]
+        streamed = {"stream": True, "stream_options": {"include_usage": True}} if self.stream else {}
+        body = {"model": f"{SMOLLM2}:{self.profile}", "messages": messages, "max_tokens": 8, "temperature": 0}
+        return {**body, **streamed, **fields}
+
+    def reply(self, **fields: object) -> Reply:
+        return post(self.url, CHAT, self.body(**fields))
+
+    def answer(self, **fields: object) -> Body:
+        """A whole answer, put together from its chunks where it is streamed."""
+        reply = self.reply(**fields)
+        assert reply.status == 200, reply.body
+        assert bool(reply.events) == self.stream
+        return whole(reply.events) if self.stream else reply.body
+
+    def choice(self, **fields: object) -> Body:
+        """The one choice of an answer."""
+        (choice,) = self.answer(**fields)["choices"]
+        found: Body = choice
+        return found
+
+    def text(self, **fields: object) -> str:
+        text = self.choice(**fields)["message"]["content"]
+        assert isinstance(text, str)
+        return text
+
+    def error(self, **fields: object) -> Body:
+        reply = self.reply(**fields)
+        assert 400 <= reply.status < 500, reply.status
+        found: Body = reply.body["error"]
+        return found
+
+    def render(self, **fields: object) -> Body:
+        """What the engine would get."""
+        reply = post(self.url, "/v1/alignment/render", self.body(**fields))
+        assert reply.status == 200, reply.body
+        return reply.body
+
+
+def whole(chunks: Iterable[Body]) -> Body:
+    """The answer that a chat stream tells piece by piece."""
+    answer: Body = {"choices": {}}
+    for chunk in chunks:
+        assert chunk["object"] == "chat.completion.chunk"
+        answer |= {name: value for name, value in chunk.items() if name != "choices" and value is not None}
+        for piece in chunk["choices"]:
+            _add(answer["choices"], piece)
+    return {**answer, "choices": [answer["choices"][index] for index in sorted(answer["choices"])]}
+
+
+def _add(choices: dict[int, Body], piece: Body) -> None:
+    """Put a chunk's choice to what came of it before; each opens with its role and ends once."""
+    delta, index = piece["delta"], piece["index"]
+    if index not in choices:
+        assert delta["role"] == "assistant"
+        message = {"role": "assistant", "content": "", "tool_calls": []}
+        choices[index] = {"index": index, "message": message, "logprobs": None, "token_ids": [], "finish_reason": None}
+    choice = choices[index]
+    assert choice["finish_reason"] is None
+    choice["message"]["content"] += delta.get("content") or ""
+    for call in delta.get("tool_calls") or ():
+        _add_call(choice["message"]["tool_calls"], call)
+    if piece.get("logprobs"):
+        before = choice["logprobs"] or {"content": []}
+        choice["logprobs"] = {"content": [*before["content"], *piece["logprobs"]["content"]]}
+    choice["token_ids"] += piece.get("token_ids") or []
+    choice["finish_reason"], choice["stop_reason"] = piece["finish_reason"], piece.get("stop_reason")
+
+
+def _add_call(calls: list[Body], piece: Body) -> None:
+    if piece["index"] == len(calls):
+        calls.append({"id": piece["id"], "type": piece["type"], "function": {"name": "", "arguments": ""}})
+    for field, text in piece["function"].items():
+        calls[piece["index"]]["function"][field] += text or ""
