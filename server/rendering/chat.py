@@ -1,6 +1,7 @@
 """Chat rendering: a system text, demonstrations as turns or inside it, then the client's own messages."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jinja2 import Template
 
@@ -9,6 +10,9 @@ from server.rendering.context import demonstrated, render
 from server.rendering.forms.base import Context, Conversation, Exchange, Form
 from server.rendering.messages import split_system, with_defaults
 from server.rendering.sanitise import Sanitiser
+
+# Fields that hold messages; in all others a key such as `source` is a name that the client gave.
+_CONVERSATIONS = frozenset({"messages", "input", "system", "previous_input_messages"})
 
 
 def render_chat(
@@ -25,7 +29,7 @@ def render_chat(
     below the constitution; everything after keeps its order and form, so that tool calls and their results stay
     together.
     """
-    clean = {**body, **{field: sanitiser.value(body[field]) for field in form.prompt_fields if field in body}}
+    clean = {**body, **{field: _clean(field, body[field], sanitiser) for field in form.prompt_fields if field in body}}
     # The turns of a conversation that goes on would come after what the engine has stored of it.
     goes_on = body.get("previous_response_id") is not None
     contexts = [
@@ -33,6 +37,10 @@ def render_chat(
         for selection, messages in zip(selections, form.read(clean), strict=True)
     ]
     return form.write_chat(with_defaults(clean, profile, form.limit_fields), contexts)
+
+
+def _clean(field: str, value: Any, sanitiser: Sanitiser) -> Any:
+    return sanitiser.conversation(value) if field in _CONVERSATIONS else sanitiser.value(value)
 
 
 def _context(
