@@ -126,11 +126,14 @@ class Pipeline:
         return resolved
 
     async def align(self, form: Form, resolved: Resolved, caller: Caller, trace: Trace) -> Aligned:
-        """Retrieve and render. Embedding and tokenising leave the event loop."""
+        """Retrieve and render. Embedding and tokenising leave the event loop. Raises InvalidRequestError."""
         if resolved.profile.rendering is Rendering.NONE:
             return Aligned(form.path, resolved.body)
         window = await self._windows.of(resolved.body.get("model"), _engine_headers(caller))
-        return await anyio.to_thread.run_sync(self._aligner.align, form, resolved, window, trace)
+        try:
+            return await anyio.to_thread.run_sync(self._aligner.align, form, resolved, window, trace)
+        except RecursionError as error:
+            raise InvalidRequestError("The body is nested too deeply to be read.") from error
 
     async def preview(self, form: Form, body: Body, caller: Caller, trace: Trace) -> Body:
         """What the engine would get for `body`, with the trace of how it came about; nothing is generated."""
