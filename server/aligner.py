@@ -100,7 +100,10 @@ class Aligner:
         fitted = [item if item is not None else Fitted(selection) for item, selection in pairs]
         _note(fitted, trace)
         trace.selections = tuple(item.selection for item in fitted)
-        return self._render(form, resolved, trace.selections)
+        less = self._render(form, resolved, trace.selections)
+        total = sum(_num_tokens(messages, self._tokenizer.count) for messages in _conversations(form, less))
+        trace.tokens = {**trace.tokens, "alignment": max(0, total - trace.tokens["client"])}
+        return less
 
     def _fit(
         self,

@@ -78,7 +78,7 @@ class Pipeline:
                     content = await reply.read()
                     reply = replace(reply, chunks=once(content))
                     if says_too_long(reply.status, content):
-                        next_try = self._aligner.shed(form, resolved, aligned, trace)
+                        next_try = await anyio.to_thread.run_sync(self._aligner.shed, form, resolved, aligned, trace)
                 if next_try is None:
                     yield await self._map_reply(form, reply, resolved, trace)
 

@@ -111,10 +111,14 @@ def test_what_does_not_fit_alone_gets_the_engines_own_error(make_app: AppFactory
 def test_an_engine_that_only_refuses_is_asked_with_less_and_less(make_app: AppFactory) -> None:
     engine = SmallEngine(450, says_so=False)
     with TestClient(make_app(engine)) as client:
+        whole = client.post("/v1/alignment/render", json=question(RISKY)).json()["tokens"]
+        engine.calls.clear()
         trace = client.post(CHAT, json=question(RISKY)).json()["alignment"]
     assert len(engine.calls) == 2
     assert trace["demonstrations"] == []
     assert len(trace["principles"]) == 4
+    assert 0 < trace["tokens"]["alignment"] < whole["alignment"] / 2
+    assert trace["tokens"]["client"] == whole["client"]
 
 
 def test_each_prompt_of_a_batch_gives_way_by_itself(make_app: AppFactory) -> None:
