@@ -225,12 +225,16 @@ def dump_body(body: Body) -> bytes:
 
 def _check_is_json(caller: Caller, fault: InvalidRequestError | None) -> None:
     """Raise what is wrong with a body that alignment must read. What nothing here reads is the engine's to judge."""
-    declared = caller.headers.get("content-type", "")
+    check_media_type(caller.headers.get("content-type", ""))
+    if fault is not None:
+        raise fault
+
+
+def check_media_type(declared: str) -> None:
+    """Raise MediaTypeError unless the content type `declared` is JSON's."""
     media_type = declared.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise MediaTypeError(declared)
-    if fault is not None:
-        raise fault
 
 
 def _finished(trace: Trace) -> Body:
