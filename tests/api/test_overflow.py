@@ -85,6 +85,15 @@ def test_the_retrieved_gives_way_first_and_only_as_much_as_must(make_app: AppFac
     assert all(count == most for count, lost in zip(demonstrations, principles, strict=True) if lost)
 
 
+@pytest.mark.parametrize("profile", ["default", "base"])
+@pytest.mark.parametrize("limit", [1500, 2000, 10**18])
+def test_asking_for_a_long_answer_costs_no_alignment(make_app: AppFactory, profile: str, limit: int) -> None:
+    with TestClient(make_app(SmallEngine(2000))) as client:
+        trace = client.post(CHAT, json=question(RISKY, profile, max_tokens=limit)).json()["alignment"]
+    assert "dropped" not in trace
+    assert trace["principles"]
+
+
 @pytest.mark.parametrize("says_so", [True, False])
 def test_the_clients_own_text_is_sent_even_without_any_alignment(make_app: AppFactory, says_so: bool) -> None:
     engine = SmallEngine(500, says_so=says_so)
