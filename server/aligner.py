@@ -100,7 +100,10 @@ class Aligner:
         fitted = [item if item is not None else Fitted(selection) for item, selection in pairs]
         _note(fitted, trace)
         trace.selections = tuple(item.selection for item in fitted)
-        return self._render(form, resolved, trace.selections)
+        less = self._render(form, resolved, trace.selections)
+        total = sum(_num_tokens(messages, self._tokenizer.count) for messages in _conversations(form, less))
+        trace.tokens = {**trace.tokens, "alignment": max(0, total - trace.tokens["client"])}
+        return less
 
     def _fit(
         self,
@@ -152,10 +155,14 @@ def _num_format_tokens(messages: Conversation) -> int:
 
 
 def _num_answer_tokens(form: Form, body: Body, left_tokens: int) -> int:
-    """Tokens to keep free for the answer: what the client asks for, or else what its own prompt leaves, up to a few."""
+    """Tokens to keep free for the answer: what the client asks for and its own prompt leaves, up to a few.
+
+    Not all that it asks for, or whoever asked for the whole window would get an answer without alignment: vLLM takes a
+    limit up to the window for what is left of that.
+    """
     limits = (body.get(field) for field in form.limit_fields)
-    wanted = next((limit for limit in limits if isinstance(limit, int)), None)
-    return wanted if wanted is not None else max(0, min(_ANSWER_TOKENS, left_tokens))
+    wanted = next((limit for limit in limits if isinstance(limit, int)), _ANSWER_TOKENS)
+    return max(0, min(wanted, _ANSWER_TOKENS, left_tokens))
 
 
 def _note(fitted: Sequence[Fitted], trace: Trace) -> None:

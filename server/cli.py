@@ -124,6 +124,8 @@ class _Server(uvicorn.Server):
             self._announce(await self._first_model())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.started:
+            raise SystemExit(128 + sig)  # nothing is under way, and loading heeds nothing gentler
         if self._admission.is_draining:
             super().handle_exit(sig, frame)
         else:
@@ -147,7 +149,8 @@ class _Server(uvicorn.Server):
 
     def _announce(self, model: str) -> None:
         port = self.servers[0].sockets[0].getsockname()[1]
-        url = f"http://{self._settings.host}:{port}/v1"
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        url = f"http://{host}:{port}/v1"
         body = orjson.dumps(
             {"model": model, "messages": [{"role": "user", "content": "What makes bread rise?"}]}
         ).decode()

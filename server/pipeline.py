@@ -78,7 +78,7 @@ class Pipeline:
                     content = await reply.read()
                     reply = replace(reply, chunks=once(content))
                     if says_too_long(reply.status, content):
-                        next_try = self._aligner.shed(form, resolved, aligned, trace)
+                        next_try = await anyio.to_thread.run_sync(self._aligner.shed, form, resolved, aligned, trace)
                 if next_try is None:
                     yield await self._map_reply(form, reply, resolved, trace)
 
@@ -126,11 +126,14 @@ class Pipeline:
         return resolved
 
     async def align(self, form: Form, resolved: Resolved, caller: Caller, trace: Trace) -> Aligned:
-        """Retrieve and render. Embedding and tokenising leave the event loop."""
+        """Retrieve and render. Embedding and tokenising leave the event loop. Raises InvalidRequestError."""
         if resolved.profile.rendering is Rendering.NONE:
             return Aligned(form.path, resolved.body)
         window = await self._windows.of(resolved.body.get("model"), _engine_headers(caller))
-        return await anyio.to_thread.run_sync(self._aligner.align, form, resolved, window, trace)
+        try:
+            return await anyio.to_thread.run_sync(self._aligner.align, form, resolved, window, trace)
+        except RecursionError as error:
+            raise InvalidRequestError("The body is nested too deeply to be read.") from error
 
     async def preview(self, form: Form, body: Body, caller: Caller, trace: Trace) -> Body:
         """What the engine would get for `body`, with the trace of how it came about; nothing is generated."""
@@ -222,12 +225,16 @@ def dump_body(body: Body) -> bytes:
 
 def _check_is_json(caller: Caller, fault: InvalidRequestError | None) -> None:
     """Raise what is wrong with a body that alignment must read. What nothing here reads is the engine's to judge."""
-    declared = caller.headers.get("content-type", "")
+    check_media_type(caller.headers.get("content-type", ""))
+    if fault is not None:
+        raise fault
+
+
+def check_media_type(declared: str) -> None:
+    """Raise MediaTypeError unless the content type `declared` is JSON's."""
     media_type = declared.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise MediaTypeError(declared)
-    if fault is not None:
-        raise fault
 
 
 def _finished(trace: Trace) -> Body:

@@ -141,6 +141,45 @@ def test_the_port_answers_while_the_engine_loads(make_app: AppFactory) -> None:
     assert answers[-1].json() == {"status": "ready"}
 
 
+LOADING = """
+import sys, time
+from contextlib import asynccontextmanager
+from server.cli import main
+from server.engine.scripted import ScriptedEngine
+
+@asynccontextmanager
+async def running(self):
+    print("loading", flush=True)
+    time.sleep(60)
+    yield
+
+ScriptedEngine.running = running
+sys.argv = ["icalign", "serve", "--engine", "scripted", "--embedder", "wordllama", "--port", "0"]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_told_to_stop_while_it_loads_stops(number: signal.Signals) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", LOADING]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(number)
+        try:
+            assert process.wait(timeout=20) != 0
+        finally:
+            process.kill()
+
+
+def test_an_address_of_ipv6_is_announced_as_urls_have_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with icalign_serve(["--engine", "scripted", "--host", "::1"], log) as url:
+        assert url.startswith("http://[::1]:")
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
 def test_a_server_told_to_stop_ends_what_is_under_way_and_takes_nothing_new(tmp_path: Path) -> None:
     (tmp_path / "script.yaml").write_text("- {text: one two three four five six, delay_s: 0.5}\n")
     arguments = ["--engine", "scripted", "--script", str(tmp_path / "script.yaml"), "--default-profile", "off"]

@@ -34,6 +34,11 @@ class Admission:
         self.num_requests = 0
         self.is_draining = False
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients need one."""
+        return bool(self._keys)
+
     def admit(self, headers: Headers) -> Key | None:
         """The key of a request that may come in. Raises UnauthorizedError, DrainingError or BusyError."""
         key = self._find_key(headers) if self._keys else None
@@ -69,6 +74,8 @@ class AdmissionMiddleware:
             return
         headers = Headers(scope=scope)
         receive = _limited(receive, headers, self._admission.max_body_bytes)
+        if self._admission.has_keys:
+            scope[PROFILES_KEY] = None  # whoever sends a key here, needed or not, means this server
         if scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return

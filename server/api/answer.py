@@ -24,6 +24,8 @@ KEEP_ALIVE_KEY = "alignment_keep_alive_s"
 """Where the state of the application holds after how many silent seconds a stream gets a comment."""
 
 _ERROR_FRAMES = (b'data: {"error"', b"event: error\n")
+_NO_ERROR = (b'data: {"error":null', b'data: {"error": null')
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 # What OpenAI's API answers for these types of error, which a stream's error frame carries without a status.
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
@@ -67,6 +69,7 @@ class _Sender:
         self._trace = trace
         self._started = False
         self._is_between_events = False
+        self._end = b""
         self._sent_s = 0.0
 
     async def send_answer(self, answering: Answering) -> None:
@@ -83,7 +86,8 @@ class _Sender:
             self._trace.outcome = "error"
             if self._started:
                 _, body = describe_error(error, request_id=self._trace.id)
-                await self._send_chunk(encode_error(body, self._scope["path"]), more=False)
+                cut = b"" if self._end.endswith(_EVENT_ENDS) else b"\n\n"  # an event that broke off ends here
+                await self._send_chunk(cut + encode_error(body, self._scope["path"]), more=False)
             else:
                 await error_response(error, self._scope)(self._scope, self._receive, self._send)
 
@@ -125,11 +129,12 @@ class _Sender:
         await self._send({"type": "http.response.start", "status": answer.status, "headers": encoded})
 
     async def _send_chunk(self, chunk: bytes, *, more: bool = True) -> None:
-        if chunk.startswith(_ERROR_FRAMES):
+        if chunk.startswith(_ERROR_FRAMES) and not chunk.startswith(_NO_ERROR):
             self._trace.outcome = "error"
         self._is_between_events = False
         await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
-        self._is_between_events, self._sent_s = more and chunk.endswith(b"\n\n"), time.monotonic()
+        self._end = (self._end + chunk[-4:])[-4:]  # the end of an event may come in pieces
+        self._is_between_events, self._sent_s = more and self._end.endswith(_EVENT_ENDS), time.monotonic()
 
 
 def _chunks(answer: Answer, path: str) -> AsyncIterator[bytes]:
@@ -151,10 +156,12 @@ def _early_error(first: bytes) -> tuple[int, Body] | None:
     if not first.startswith(_ERROR_FRAMES):
         return None
     try:
-        body = orjson.loads(first.split(b"data: ", 1)[1].split(b"\n", 1)[0])
-        error = body["error"] if isinstance(body["error"], dict) else {"message": str(body["error"])}
+        found = orjson.loads(first.split(b"data: ", 1)[1].split(b"\n", 1)[0])["error"]
     except (ValueError, LookupError, TypeError):
         return None
+    if not found:  # servers that write all their fields say so of every event
+        return None
+    error = found if isinstance(found, dict) else {"message": str(found)}
     code, kind = error.get("code"), error.get("type")
     status = code if isinstance(code, int) and 400 <= code < 600 else _STATUS_OF_TYPE.get(str(kind), 502)
     return status, {"error": {"type": "engine_error", "param": None, "code": None, **error}}

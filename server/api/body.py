@@ -5,12 +5,15 @@ from fastapi import Request
 
 from server.core.errors import InvalidRequestError
 from server.core.types import Body
+from server.pipeline import check_media_type
 
 
 async def read_object(request: Request) -> Body:
-    """The JSON object in the body. Raises InvalidRequestError."""
+    """The JSON object in the body. Raises MediaTypeError and InvalidRequestError."""
+    content = await request.body()
+    check_media_type(request.headers.get("content-type", ""))
     try:
-        body = orjson.loads(await request.body())
+        body = orjson.loads(content)
     except ValueError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}.") from error
     if not isinstance(body, dict):

@@ -33,7 +33,8 @@ class Windows:
             return self._configured
         if (model or not self._known) and model not in self._known and time.monotonic() - self._asked_s > _RETRY_S:
             self._asked_s = time.monotonic()
-            self._known = await self._ask(headers)
+            # A list that cannot be had, be it that this caller may not, says nothing against what is known.
+            self._known = await self._ask(headers) or self._known
         return self._known.get(model or next(iter(self._known), ""))
 
     async def _ask(self, headers: Mapping[str, str]) -> Mapping[str, int | None]:

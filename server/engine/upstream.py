@@ -107,6 +107,7 @@ class UpstreamEngine:
         # Compressed bytes could not be passed on as they arrive, and aligned answers must be read here.
         kept = {"content-type": "application/json", **kept, "accept-encoding": "identity"}
         if self._api_key is not None:
+            kept.pop("x-api-key", None)  # the client's own, in the header of Anthropic's clients
             kept["authorization"] = f"Bearer {self._api_key}"
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.items()]
 

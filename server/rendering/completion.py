@@ -3,6 +3,8 @@
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import Template
@@ -107,13 +109,8 @@ def _chat_delta(choice: Body, num_top: int, started: set[int]) -> Body:
 
 def _read_history(messages: Sequence[Body], *, continues: bool) -> tuple[list[Exchange], str, str]:
     """Past exchanges, the question to answer, and the opening of the answer where the client has written one."""
-    turns: list[tuple[str, str]] = []
-    for index, message in enumerate(messages):
-        role, text = message["role"], _text_only(message, f"messages[{index}]")
-        if turns and turns[-1][0] == role:
-            turns[-1] = (role, f"{turns[-1][1]}\n\n{text}")
-        else:
-            turns.append((role, text))
+    texts = [(message["role"], _text_only(message, f"messages[{index}]")) for index, message in enumerate(messages)]
+    turns = [(role, "\n\n".join(text for _, text in run)) for role, run in groupby(texts, key=itemgetter(0))]
     opening = turns.pop()[1] if continues and turns and turns[-1][0] == "assistant" else ""
     if not turns or turns[-1][0] != "user":
         raise InvalidRequestError("The last message must be the user's.", param="messages")

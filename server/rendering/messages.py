@@ -41,9 +41,9 @@ def _check_message(message: Any, where: str) -> None:
     if content is not None and not isinstance(content, str | list):
         raise InvalidRequestError(f"{where}.content must be a string or a list of parts.", param=f"{where}.content")
     for number, part in enumerate(content if isinstance(content, list) else ()):
-        if not isinstance(part, dict) or not isinstance(part.get("text", ""), str):
+        if not isinstance(part, dict) or not all(isinstance(part.get(name, ""), str) for name in ("type", "text")):
             spot = f"{where}.content[{number}]"
-            raise InvalidRequestError(f"{spot} must be an object, its text a string.", param=spot)
+            raise InvalidRequestError(f"{spot} must be an object, its type and text strings.", param=spot)
 
 
 def text_of(message: Body) -> str:
@@ -67,10 +67,10 @@ def query_of(messages: Sequence[Body]) -> str:
 def split_system(messages: Sequence[Body]) -> tuple[str, Sequence[Body]]:
     """The text of the leading system and developer messages, joined by blank lines, and the messages after them.
 
-    One that holds more than text stays a message.
+    One that holds more than text stays a message, and what has another type is none, whatever role it claims.
     """
     leading = 0
-    while leading < len(messages) and messages[leading].get("role") in _SYSTEM_ROLES and _is_text(messages[leading]):
+    while leading < len(messages) and _is_system_text(messages[leading]):
         leading += 1
     return "\n\n".join(text_of(message) for message in messages[:leading]), messages[leading:]
 
@@ -84,6 +84,10 @@ def with_defaults(body: Body, profile: Profile, limit_fields: Sequence[str]) -> 
     if all(body.get(field) is None for field in limit_fields) and "max_tokens" in profile.sampling:
         defaults[limit_fields[-1]] = profile.sampling["max_tokens"]
     return {**body, **{name: value for name, value in defaults.items() if body.get(name) is None}}
+
+
+def _is_system_text(message: Body) -> bool:
+    return message.get("type", "message") == "message" and message.get("role") in _SYSTEM_ROLES and _is_text(message)
 
 
 def _is_text(message: Body) -> bool:

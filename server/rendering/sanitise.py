@@ -4,11 +4,11 @@ A zero-width space goes inside what would otherwise be structure, so that people
 reads ordinary characters.
 """
 
+import json
 import re
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
-
-import orjson
 
 FENCE = "~~~~"
 """Opens and closes every block of a rendered text. Tildes, since answers hold backticks."""
@@ -26,6 +26,8 @@ _KNOWN_MARKS = re.compile(
 _UNKNOWN_TOKENIZER_MARKS = frozenset({"<s>", "</s>", "<pad>", "<unk>"})
 # What refers to a file is not text of the prompt, and a changed address would not be found.
 _PAYLOADS = frozenset({"image_url", "input_audio", "audio_url", "video_url", "file", "source"})
+# Where messages and parts hold parts.
+_CONTENTS = frozenset({"content", "output"})
 
 
 class Sanitiser:
@@ -62,20 +64,30 @@ class Sanitiser:
             return {self.text(key): self._field(key, item) for key, item in value.items()}
         return value
 
-    def _field(self, key: str, item: Any) -> Any:
-        if key in _PAYLOADS:
+    def conversation(self, value: Any) -> Any:
+        """`value` for messages, whose parts may refer to files. Elsewhere a key such as `source` refers to nothing."""
+        if isinstance(value, list):
+            return [self.conversation(item) for item in _join_text_parts(value)]
+        if isinstance(value, dict):
+            return {self.text(key): self._message_field(key, item) for key, item in value.items()}
+        return self.value(value)
+
+    def _message_field(self, key: str, item: Any) -> Any:
+        if key in _PAYLOADS and not _holds_text(item):
             return item
-        if key == "arguments" and isinstance(item, str):
-            return self._arguments(item)
-        return self.value(item)
+        return self.conversation(item) if key in _CONTENTS else self._field(key, item)
+
+    def _field(self, key: str, item: Any) -> Any:
+        return self._arguments(item) if key == "arguments" and isinstance(item, str) else self.value(item)
 
     def _arguments(self, text: str) -> str:
         try:
-            decoded = orjson.loads(text)
+            decoded = json.loads(text)  # as engines do, who take NaN and the like
         except ValueError:
             return self.text(text)
         clean = self.value(decoded)
-        return text if clean == decoded else orjson.dumps(clean).decode()
+        # A template may write the text instead, in which a key can stand twice.
+        return self.text(text) if clean == decoded else json.dumps(clean)
 
     def _break_candidate(self, match: re.Match[str]) -> str:
         mark = match[0]
@@ -84,20 +96,22 @@ class Sanitiser:
 
 def _join_text_parts(items: list[Any]) -> list[Any]:
     joined: list[Any] = []
-    for item in items:
-        if joined and _is_same_kind(item, joined[-1]):
-            joined[-1] = {**joined[-1], "text": f"{joined[-1]['text']}\n{item['text']}"}
-        else:
-            joined.append(item)
+    for kind, group in groupby(items, _text_kind):
+        run = list(group)
+        is_longer = kind is not None and len(run) > 1
+        joined += [{**run[0], "text": "\n".join(item["text"] for item in run)}] if is_longer else run
     return joined
 
 
-def _is_text_part(item: Any) -> bool:
-    return isinstance(item, dict) and item.keys() == {"type", "text"} and isinstance(item["text"], str)
+def _text_kind(item: Any) -> str | None:
+    """The type of a part that holds text and nothing else."""
+    is_text = isinstance(item, dict) and item.keys() == {"type", "text"} and isinstance(item["text"], str)
+    return str(item["type"]) if is_text else None
 
 
-def _is_same_kind(one: Any, other: Any) -> bool:
-    return _is_text_part(one) and _is_text_part(other) and one["type"] == other["type"]
+def _holds_text(item: Any) -> bool:
+    """Whether a part's payload is a document's text, as Anthropic's API has it, instead of a file or its address."""
+    return isinstance(item, dict) and item.get("type") in ("text", "content")
 
 
 def _is_candidate(token: str) -> bool:

@@ -1,6 +1,7 @@
 """Keys, limits and sizes, on every path alike."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -10,6 +11,8 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from server.core.types import Body
+from server.engine.base import EngineReply, EngineRequest
+from server.engine.replies import once
 from server.engine.scripted import ScriptedAnswer, ScriptedEngine
 from server.settings import ApiKey
 from tests.conftest import AppFactory
@@ -76,6 +79,29 @@ def test_a_key_opens_and_stays_here(client: TestClient, engine: ScriptedEngine, 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
 def test_who_watches_needs_no_key(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
+
+
+class HeaderEngine(ScriptedEngine):
+    """Keeps the headers of whatever it is asked, and answers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[Mapping[str, str]] = []
+
+    @asynccontextmanager
+    async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+        self.headers.append(request.headers)
+        yield EngineReply(200, {"content-type": "application/json"}, once(b'{"data": []}'))
+
+
+@pytest.mark.parametrize("path", ["/ready", "/metrics", "/version", "/ping"])
+@pytest.mark.parametrize("headers", [bearer("k1"), {"x-api-key": "k1"}])
+def test_a_key_that_was_not_needed_stays_here_too(make_app: AppFactory, path: str, headers: dict[str, str]) -> None:
+    engine = HeaderEngine()
+    with TestClient(make_app(engine, api_keys=KEYS)) as client:
+        assert client.get(path, headers=headers).status_code == 200
+    assert engine.headers
+    assert not any({"authorization", "x-api-key"} & set(sent) for sent in engine.headers)
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/chat/completions/batch"])

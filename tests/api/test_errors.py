@@ -49,6 +49,7 @@ def test_a_server_fault_is_logged_and_its_text_withheld(error: Exception, caplog
 
 BUDGET = "alignment.budget_tokens"
 DEEP = b"[" * 260 + b"]" * 260
+DEEPER = b"[" * 900 + b"]" * 900
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ DEEP = b"[" * 260 + b"]" * 260
             400,
             None,
         ),
+        ("POST", "/v1/chat/completions", b'{"messages": [{"role": "user"}], "tools": %s}' % DEEPER, 400, None),
         ("POST", "/v1/completions", b'{"alignment": {"profile": "default"}, "q": NaN}', 400, None),
         ("GET", "/v1/alignment/profiles?detail=perhaps", b"", 400, "query.detail"),
         ("GET", "/v1/models/nobody", b"", 404, "model"),

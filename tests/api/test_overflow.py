@@ -85,6 +85,15 @@ def test_the_retrieved_gives_way_first_and_only_as_much_as_must(make_app: AppFac
     assert all(count == most for count, lost in zip(demonstrations, principles, strict=True) if lost)
 
 
+@pytest.mark.parametrize("profile", ["default", "base"])
+@pytest.mark.parametrize("limit", [1500, 2000, 10**18])
+def test_asking_for_a_long_answer_costs_no_alignment(make_app: AppFactory, profile: str, limit: int) -> None:
+    with TestClient(make_app(SmallEngine(2000))) as client:
+        trace = client.post(CHAT, json=question(RISKY, profile, max_tokens=limit)).json()["alignment"]
+    assert "dropped" not in trace
+    assert trace["principles"]
+
+
 @pytest.mark.parametrize("says_so", [True, False])
 def test_the_clients_own_text_is_sent_even_without_any_alignment(make_app: AppFactory, says_so: bool) -> None:
     engine = SmallEngine(500, says_so=says_so)
@@ -111,10 +120,14 @@ def test_what_does_not_fit_alone_gets_the_engines_own_error(make_app: AppFactory
 def test_an_engine_that_only_refuses_is_asked_with_less_and_less(make_app: AppFactory) -> None:
     engine = SmallEngine(450, says_so=False)
     with TestClient(make_app(engine)) as client:
+        whole = client.post("/v1/alignment/render", json=question(RISKY)).json()["tokens"]
+        engine.calls.clear()
         trace = client.post(CHAT, json=question(RISKY)).json()["alignment"]
     assert len(engine.calls) == 2
     assert trace["demonstrations"] == []
     assert len(trace["principles"]) == 4
+    assert 0 < trace["tokens"]["alignment"] < whole["alignment"] / 2
+    assert trace["tokens"]["client"] == whole["client"]
 
 
 def test_each_prompt_of_a_batch_gives_way_by_itself(make_app: AppFactory) -> None:

@@ -147,6 +147,37 @@ def test_a_late_error_is_one_frame(make_app: AppFactory, profile: str) -> None:
     assert '"error"' in frames[-1]
 
 
+def test_an_error_in_the_middle_of_an_event_is_a_frame_of_its_own(make_app: AppFactory) -> None:
+    with served(make_app(BreakingEngine(1, frame=b'data: {"choi'))) as url:
+        response = httpx.post(f"{url}/v1/chat/completions", json=QUESTION)
+    assert response.text.split("\n\n")[1].startswith('data: {"error":{"message":"The engine died."')
+
+
+def test_an_event_that_says_it_is_no_error_is_none(make_app: AppFactory) -> None:
+    frame = b'data: {"error": null, "choices": []}\n\n'
+    with served(make_app(BreakingEngine(1, frame=frame))) as url:
+        response = httpx.post(f"{url}/v1/chat/completions", json=QUESTION)
+    assert (response.status_code, response.content[: len(frame)]) == (200, frame)
+
+
+@pytest.mark.parametrize("chunks", [(b"data: {}\r\n\r\n",), (b"data: {}\n", b"\n"), (b"data: {}\r", b"\n\r", b"\n")])
+def test_comments_come_however_an_event_ends(make_app: AppFactory, chunks: tuple[bytes, ...]) -> None:
+    class Ending(ScriptedEngine):
+        @asynccontextmanager
+        async def open(self, request: EngineRequest) -> AsyncIterator[EngineReply]:
+            yield EngineReply(200, {"content-type": "text/event-stream"}, self._chunks())
+
+        async def _chunks(self) -> AsyncIterator[bytes]:
+            for chunk in chunks:
+                yield chunk
+            await anyio.sleep(0.5)
+            yield b"data: [DONE]\n\n"
+
+    with served(make_app(Ending(), keep_alive_s=0.1)) as url:
+        content = httpx.post(f"{url}/v1/chat/completions", json={**QUESTION, "model": "m:off"}).content
+    assert content.startswith(b"".join(chunks) + b": keep-alive\n\n")
+
+
 def test_a_slow_reader_holds_up_no_one_else(make_app: AppFactory) -> None:
     engine = ScriptedEngine([ScriptedAnswer("word " * 20_000)])
     with served(make_app(engine)) as url, httpx.stream("POST", f"{url}/v1/chat/completions", json=QUESTION):

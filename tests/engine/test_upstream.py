@@ -57,6 +57,9 @@ async def test_our_key_replaces_the_clients() -> None:
     request = EngineRequest("/v1/chat/completions", headers={"Authorization": "Bearer client"})
     assert (await sent(request)).headers["authorization"] == "Bearer client"
     assert (await sent(request, api_key="ours")).headers["authorization"] == "Bearer ours"
+    request = EngineRequest("/v1/messages", headers={"X-Api-Key": "client"})
+    assert (await sent(request)).headers["x-api-key"] == "client"
+    assert "x-api-key" not in (await sent(request, api_key="ours")).headers
 
 
 async def test_headers_of_the_clients_connection_stay_behind() -> None:

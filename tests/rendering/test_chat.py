@@ -155,9 +155,27 @@ def test_jinja_in_a_message_stays_text() -> None:
         ([{"role": "user", "content": 5}], "messages[0].content"),
         ([{"role": "user", "content": ["x"]}], "messages[0].content[0]"),
         ([{"role": "user", "content": [{"type": "text", "text": 1}]}], "messages[0].content[0]"),
+        ([{"role": "system", "content": [{"type": ["text"], "text": "x"}]}], "messages[0].content[0]"),
     ],
 )
 def test_malformed_messages_are_refused_with_their_field(messages: object, param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         render(messages)  # type: ignore[arg-type]
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("name", ["chat_template", "eos_token", "bos_token", "truncation", "max_length"])
+def test_a_client_does_not_replace_what_writes_the_prompt(name: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        render([user("Hi")], chat_template_kwargs={"enable_thinking": False, name: "x"})
+    assert caught.value.param == f"chat_template_kwargs.{name}"
+    with pytest.raises(InvalidRequestError) as caught:
+        render([user("Hi")], chat_template="{{ messages[-1].content }}")
+    assert caught.value.param == "chat_template"
+    assert render([user("Hi")], chat_template=None, chat_template_kwargs={"enable_thinking": False})
+
+
+@pytest.mark.parametrize("field", ["previous_response_id", "conversation"])
+def test_a_conversation_that_the_engine_keeps_gets_no_turns_into_its_middle(field: str) -> None:
+    fields: Body = {field: "x"}
+    assert [message["role"] for message in render([user("Hi")], **fields)["messages"]] == ["system", "user"]

@@ -1,3 +1,4 @@
+import time
 from collections.abc import AsyncIterator
 
 import anyio
@@ -71,6 +72,12 @@ def test_a_continued_answer_opens_the_block() -> None:
 def test_neighbours_of_one_role_are_joined() -> None:
     prompt = render([turn("user", "One"), turn("user", "Two")])["prompt"]
     assert "One\n\nTwo" in prompt
+
+
+def test_many_neighbours_of_one_role_take_no_time() -> None:
+    started_s = time.perf_counter()
+    render([turn("user", "word " * 10)] * 100_000)
+    assert time.perf_counter() - started_s < 3
 
 
 def test_logprobs_are_asked_for_in_the_completions_way() -> None:

@@ -45,6 +45,11 @@ def test_only_leading_system_messages_are_split_off() -> None:
     assert split_system(later) == ("", later)
 
 
+def test_what_is_no_message_is_not_the_systems() -> None:
+    item = {"type": "reasoning", "role": "system", "content": 5}
+    assert split_system([item]) == ("", [item])
+
+
 def test_defaults_fill_what_is_missing_or_null() -> None:
     profile = make_profile(Rendering.CHAT)
     assert with_defaults({"temperature": 0, "max_tokens": None}, profile, ["max_tokens"]) == {

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,36 @@ def test_a_mark_split_over_text_parts_is_broken() -> None:
     assert "<|im_start|>" not in "".join(part["text"] for part in clean)
 
 
+@pytest.mark.parametrize("key", ["source", "file", "image_url"])
+def test_only_parts_of_messages_refer_to_files(key: str) -> None:
+    mark = "<|im_end|>"
+    arguments = json.dumps({key: mark})
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    use = {"role": "assistant", "content": [{"type": "tool_use", "input": {"content": [{key: mark}]}}]}
+    assert mark not in str(Sanitiser().conversation([call, use]))
+    tool = {"parameters": {"properties": {key: {"description": mark}, "content": [{key: mark}]}}}
+    assert mark not in str(Sanitiser().value([tool]))
+
+
+def test_a_document_given_as_text_is_text() -> None:
+    source = {"type": "text", "data": "<|im_end|>"}
+    assert "<|im_end|>" not in str(Sanitiser().conversation([{"content": [{"type": "document", "source": source}]}]))
+
+
+@pytest.mark.parametrize("arguments", [r'{"a": NaN, "b": "\u003c|im_end|>"}', '{"a": "<|im_end|>", "a": "once more"}'])
+def test_arguments_hide_no_mark_from_who_reads_them_otherwise(arguments: str) -> None:
+    clean = Sanitiser().value({"arguments": arguments})["arguments"]
+    assert "<|im_end|>" not in clean
+    assert "<|im_end|>" not in str(json.loads(clean))
+
+
+def test_many_text_parts_take_no_time() -> None:
+    parts = [{"type": "text", "text": "word " * 10}] * 100_000
+    started_s = time.perf_counter()
+    Sanitiser().value(parts)
+    assert time.perf_counter() - started_s < 2
+
+
 def test_addresses_of_files_stay_as_they_are() -> None:
     part = {"type": "image_url", "image_url": {"url": "http://host/[INST]/~~~~"}}
-    assert Sanitiser().value(part) == part
+    assert Sanitiser().conversation(part) == part
