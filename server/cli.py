@@ -163,6 +163,8 @@ class _Server(uvicorn.Server):
 def _serve(settings: Settings) -> None:
     # Before anything is imported that would set up logging its own way.
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    # What vLLM loads raises the level of the root logger.
+    logging.getLogger("server").setLevel(settings.log_level.upper())
     # One line for every request to an upstream says nothing that the trace does not.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     from server.app import create_app

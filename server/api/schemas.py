@@ -447,4 +447,4 @@ class ErrorAnswer(_Open):
 class MessagesErrorAnswer(ErrorAnswer):
     """Anthropic's error, which is OpenAI's with a type."""
 
-    type: Literal["error"]
+    type: Literal["error"] = Field("error", description="Missing where vLLM finds a field malformed.")

@@ -138,6 +138,8 @@ def test_refusals_are_as_described(
             assert str(response.status_code) in entry["responses"], (method, path, response.text)
             schema[path][method].validate_response(response)
             found.add(response.status_code)
+            if path.startswith("/v1/messages"):
+                assert response.json()["type"] == "error"
     assert found <= statuses
 
 

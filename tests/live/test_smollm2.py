@@ -254,3 +254,12 @@ def test_the_engines_errors_reach_the_client(
     response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
     assert response.status_code == status
     assert words in response.json()["error"]["message"]
+
+
+def test_traces_are_in_the_log(smollm2_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    log = tmp_path_factory.getbasetemp() / f"{SMOLLM2}0" / "log"
+    response = httpx.get(f"{smollm2_url}/v1/models", timeout=60)
+    deadline = time.monotonic() + 5
+    while f'"trace_id":"{response.headers["x-alignment-trace-id"]}"' not in log.read_text("utf-8", "replace"):
+        assert time.monotonic() < deadline, "the trace is not in the log"
+        time.sleep(0.05)
