@@ -198,8 +198,10 @@ def test_a_base_models_early_error_has_a_status(make_app: AppFactory, path: str)
 
 
 def test_openai_reads_a_base_models_response(make_app: AppFactory) -> None:
-    with served(make_app(ScriptedEngine([ScriptedAnswer("one two")]))) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0)
+    with (
+        served(make_app(ScriptedEngine([ScriptedAnswer("one two")]))) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client,
+    ):
         whole = client.responses.create(model="m:base", input="Hi")
         events = list(client.responses.create(model="m:base", input="Hi", stream=True))
         with client.responses.stream(model="m:base", input="Hi") as stream:
@@ -218,8 +220,7 @@ def test_openai_reads_a_base_models_structured_response(make_app: AppFactory) ->
         useful: bool
 
     engine = ScriptedEngine([ScriptedAnswer('{"useful": true}')])
-    with served(make_app(engine)) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0)
+    with served(make_app(engine)) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
         whole = client.responses.parse(model="m:base", input="Hi", text_format=Verdict)
         with client.responses.stream(model="m:base", input="Hi", text_format=Verdict) as stream:
             final = stream.get_final_response()
@@ -229,17 +230,21 @@ def test_openai_reads_a_base_models_structured_response(make_app: AppFactory) ->
 
 
 def test_openai_raises_for_what_a_base_model_cannot_do(make_app: AppFactory) -> None:
-    with served(make_app()) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0)
-        with pytest.raises(openai.BadRequestError) as caught:
-            client.responses.create(model="m:base", input="Hi", previous_response_id="resp_1")
+    with (
+        served(make_app()) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client,
+        pytest.raises(openai.BadRequestError) as caught,
+    ):
+        client.responses.create(model="m:base", input="Hi", previous_response_id="resp_1")
     assert caught.value.param == "previous_response_id"
 
 
 def test_anthropic_reads_a_base_models_message(make_app: AppFactory) -> None:
     hello: MessageParam = {"role": "user", "content": "Hi"}
-    with served(make_app(ScriptedEngine([ScriptedAnswer("one two")]))) as url:
-        client = anthropic.Anthropic(base_url=url, api_key="k", max_retries=0)
+    with (
+        served(make_app(ScriptedEngine([ScriptedAnswer("one two")]))) as url,
+        anthropic.Anthropic(base_url=url, api_key="k", max_retries=0) as client,
+    ):
         whole = client.messages.create(model="m:base", max_tokens=9, messages=[hello])
         with client.messages.stream(model="m:base", max_tokens=9, messages=[hello]) as stream:
             texts = list(stream.text_stream)

@@ -60,11 +60,11 @@ def check_answer(text: str) -> None:
 
 
 def test_openai_gets_a_response(gemma_url: str) -> None:
-    client = openai.OpenAI(base_url=f"{gemma_url}/v1", api_key="none", max_retries=0, timeout=180)
-    whole = client.responses.create(model=GEMMA, input=QUESTION, max_output_tokens=200)
-    with client.responses.stream(model=GEMMA, input=QUESTION, max_output_tokens=20) as stream:
-        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
-        final = stream.get_final_response()
+    with openai.OpenAI(base_url=f"{gemma_url}/v1", api_key="none", max_retries=0, timeout=180) as client:
+        whole = client.responses.create(model=GEMMA, input=QUESTION, max_output_tokens=200)
+        with client.responses.stream(model=GEMMA, input=QUESTION, max_output_tokens=20) as stream:
+            deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+            final = stream.get_final_response()
     assert len(deltas) > 1
     assert final.output_text == "".join(deltas)
     for response in (whole, final):
@@ -75,12 +75,12 @@ def test_openai_gets_a_response(gemma_url: str) -> None:
 
 
 def test_anthropic_gets_a_message(gemma_url: str) -> None:
-    client = anthropic.Anthropic(base_url=gemma_url, api_key="none", max_retries=0, timeout=180)
     asked: MessageParam = {"role": "user", "content": QUESTION}
-    whole = client.messages.create(model=GEMMA, max_tokens=200, messages=[asked])
-    with client.messages.stream(model=GEMMA, max_tokens=20, messages=[asked]) as stream:
-        texts = list(stream.text_stream)
-        final = stream.get_final_message()
+    with anthropic.Anthropic(base_url=gemma_url, api_key="none", max_retries=0, timeout=180) as client:
+        whole = client.messages.create(model=GEMMA, max_tokens=200, messages=[asked])
+        with client.messages.stream(model=GEMMA, max_tokens=20, messages=[asked]) as stream:
+            texts = list(stream.text_stream)
+            final = stream.get_final_message()
     assert len(texts) > 1
     for message, text in ((whole, None), (final, "".join(texts))):
         (block,) = message.content
