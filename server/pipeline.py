@@ -182,7 +182,7 @@ class Pipeline:
 
     async def _map_reply(self, form: Form, reply: EngineReply, resolved: Resolved | None, trace: Trace) -> Answer:
         wants_trace = resolved is not None and resolved.wants_trace
-        answers = answers_for(form, resolved.profile.rendering, resolved.body) if resolved else None
+        answers = answers_for(form, resolved.profile, resolved.body) if resolved else None
         if reply.status >= 300 or not (answers or wants_trace):
             return await _as_it_is(reply)
         headers = passed_headers(reply)

@@ -19,7 +19,10 @@ async def encode_events(events: AsyncIterator[Body], path: str) -> AsyncIterator
     """The events of a stream from the endpoint `path`, to its end."""
     is_named = path.startswith(_NAMED)
     async for event in events:
-        yield _encode(event, name=str(event["type"]) if is_named and "type" in event else None)
+        if is_named and event.get("error"):
+            yield encode_error(event, path)
+        else:
+            yield _encode(event, name=str(event["type"]) if is_named and "type" in event else None)
     if not is_named:
         yield DONE
 

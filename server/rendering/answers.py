@@ -3,11 +3,15 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from server.core.types import Body, Rendering
+from server.core.types import Body, Profile, Rendering
 from server.rendering.completion import to_chat, to_chat_events
+from server.rendering.forms.anthropic import AnthropicForm, stop_sequences
 from server.rendering.forms.base import Form
 from server.rendering.forms.chat import ChatForm, num_top_logprobs
 from server.rendering.forms.responses import ResponsesForm
+from server.rendering.messages import with_defaults
+from server.rendering.messages_answer import to_message, to_message_events
+from server.rendering.responses_answer import to_response, to_response_events
 
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -20,16 +24,28 @@ class Answers:
     events: Callable[[AsyncIterator[Body]], AsyncIterator[Body]]
 
 
-def answers_for(form: Form, rendering: Rendering, body: Body) -> Answers | None:
+def answers_for(form: Form, profile: Profile, body: Body) -> Answers | None:
     """The mapping for the client's request `body`; None where the engine's answer is the client's as it is."""
-    if isinstance(form, ChatForm) and rendering is Rendering.COMPLETION:
-        num_top = num_top_logprobs(body)
-        return Answers(lambda answer: to_chat(answer, num_top=num_top), lambda e: to_chat_events(e, num_top=num_top))
-    if isinstance(form, ResponsesForm) and rendering is Rendering.CHAT:
+    if profile.rendering is Rendering.COMPLETION:
+        return _of_completion(form, profile, body)
+    if isinstance(form, ResponsesForm) and profile.rendering is Rendering.CHAT:
         instructions = body.get("instructions")
         return Answers(
             lambda answer: {**answer, "instructions": instructions}, lambda e: _with_instructions(e, instructions)
         )
+    return None
+
+
+def _of_completion(form: Form, profile: Profile, body: Body) -> Answers | None:
+    if isinstance(form, ChatForm):
+        num_top = num_top_logprobs(body)
+        return Answers(lambda answer: to_chat(answer, num_top=num_top), lambda e: to_chat_events(e, num_top=num_top))
+    if isinstance(form, ResponsesForm):
+        request = with_defaults(body, profile, form.limit_fields)
+        return Answers(lambda answer: to_response(answer, request), lambda e: to_response_events(e, request))
+    if isinstance(form, AnthropicForm):
+        stops = stop_sequences(body)
+        return Answers(lambda answer: to_message(answer, stops), lambda e: to_message_events(e, stops))
     return None
 
 

@@ -1,16 +1,16 @@
 """Completion rendering for base models: one text of fenced, headed blocks, its answer mapped back to a chat answer."""
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from jinja2 import Template
 
-from server.core.errors import EngineError, InvalidRequestError
+from server.core.errors import InvalidRequestError
 from server.core.types import Body, Profile, Selection
+from server.rendering.completed import engine_form
 from server.rendering.context import demonstrated, render
 from server.rendering.forms.base import Conversation, Exchange, Form
 from server.rendering.messages import TEXT_PARTS, split_system, text_of, with_defaults
@@ -39,14 +39,15 @@ def render_completion(
     """
     continues = bool(body.get("continue_final_message"))
     prompts = [
-        _prompt(profile, template, selection, messages, sanitiser, continues=continues)
+        _prompt(form, profile, template, selection, messages, sanitiser, continues=continues)
         for selection, messages in zip(selections, form.read(body), strict=True)
     ]
     fields = form.write_completion(body, prompts)
-    return {**with_defaults(fields, profile, ("max_tokens",)), "stop": _stops(body)}
+    return {**with_defaults(fields, profile, ("max_tokens",)), "stop": _stops(fields)}
 
 
 def _prompt(
+    form: Form,
     profile: Profile,
     template: Template,
     selection: Selection,
@@ -56,7 +57,7 @@ def _prompt(
     continues: bool,
 ) -> str:
     system, rest = split_system(messages)
-    exchanges, question, opening = _read_history(rest, continues=continues)
+    exchanges, question, opening = _read_history(rest, form.messages_field, continues=continues)
     text = render(
         template,
         profile,
@@ -72,7 +73,7 @@ def _prompt(
 
 def to_chat(body: Body, *, num_top: int) -> Body:
     """A completion answer as a chat answer; fields both share stay as they are. Raises EngineError where it is none."""
-    with _engine_form():
+    with engine_form():
         choices = [_chat_choice(choice, num_top) for choice in body["choices"]]
         about_prompt = _prompt_fields(body["choices"])
     return {**body, **about_prompt, "id": _chat_id(body), "object": "chat.completion", "choices": choices}
@@ -85,18 +86,10 @@ async def to_chat_events(events: AsyncIterator[Body], *, num_top: int) -> AsyncI
         if event.get("error"):
             yield event
             continue
-        with _engine_form():
+        with engine_form():
             choices = [_chat_delta(choice, num_top, started) for choice in event["choices"]]
             about_prompt = _prompt_fields(event["choices"])
         yield {**event, **about_prompt, "id": _chat_id(event), "object": "chat.completion.chunk", "choices": choices}
-
-
-@contextmanager
-def _engine_form() -> Iterator[None]:
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EngineError("The engine's answer is not a completion in OpenAI's form.") from error
 
 
 def _chat_delta(choice: Body, num_top: int, started: set[int]) -> Body:
@@ -107,13 +100,14 @@ def _chat_delta(choice: Body, num_top: int, started: set[int]) -> Body:
     return mapped
 
 
-def _read_history(messages: Sequence[Body], *, continues: bool) -> tuple[list[Exchange], str, str]:
+def _read_history(messages: Sequence[Body], field: str, *, continues: bool) -> tuple[list[Exchange], str, str]:
     """Past exchanges, the question to answer, and the opening of the answer where the client has written one."""
-    texts = [(message["role"], _text_only(message, f"messages[{index}]")) for index, message in enumerate(messages)]
-    turns = [(role, "\n\n".join(text for _, text in run)) for role, run in groupby(texts, key=itemgetter(0))]
+    texts = [(message["role"], _text_only(message, f"{field}[{index}]")) for index, message in enumerate(messages)]
+    runs = groupby(texts, key=itemgetter(0))
+    turns = [(role, "\n\n".join(filter(None, (text for _, text in run)))) for role, run in runs]
     opening = turns.pop()[1] if continues and turns and turns[-1][0] == "assistant" else ""
     if not turns or turns[-1][0] != "user":
-        raise InvalidRequestError("The last message must be the user's.", param="messages")
+        raise InvalidRequestError("The last message must be the user's.", param=field)
     question = turns.pop()[1]
     if turns and turns[0][0] == "assistant":
         turns.insert(0, ("user", ""))

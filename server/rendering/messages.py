@@ -9,8 +9,8 @@ from server.core.types import Body, Profile
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _QUERY_CHARS = 4000
 _SYSTEM_ROLES = frozenset({"system", "developer"})
-TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-"""Types of content parts that hold text and nothing else."""
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of content parts that hold text and nothing else. No set, since what a client sends may be anything."""
 
 
 def check_messages(messages: Any, where: str = "messages") -> list[Body]:

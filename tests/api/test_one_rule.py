@@ -70,8 +70,8 @@ def requests(draw: st.DrawFn) -> Asked:
                 *(("/v1/chat/completions", name) for name in ("default", "base")),
                 *(("/v1/chat/completions/batch", name) for name in ("default", "base")),
                 ("/v1/completions", "base"),
-                ("/v1/responses", "default"),
-                ("/v1/messages", "default"),
+                *(("/v1/responses", name) for name in ("default", "base")),
+                *(("/v1/messages", name) for name in ("default", "base")),
             ]
         )
     )
@@ -117,7 +117,7 @@ def test_every_conversation_gets_what_its_profile_chooses_for_it(served: Served,
     assert len(prompts) == len(asked.texts)
     for prompt, selection, text in zip(prompts, chosen, asked.texts, strict=True):
         check_prompt(prompt, profile, selection, text)
-    check_sampling(orjson.loads(engine.calls[0].content), profile)
+    check_sampling(orjson.loads(engine.calls[0].content), profile, asked.body)
     check_trace(trace_of(response.text, streamed=bool(asked.body["stream"])), chosen)
     assert response.headers["x-alignment-profile"] == profile.label
 
@@ -149,9 +149,9 @@ def check_prompt(prompt: str, profile: Profile, selection: Selection, text: str)
     assert prompt.rfind(text) > max(positions, default=-1)
 
 
-def check_sampling(body: Body, profile: Profile) -> None:
+def check_sampling(body: Body, profile: Profile, asked: Body) -> None:
     for name, value in profile.sampling.items():
-        assert body[name] == value
+        assert body[name] == asked.get(name, value)
     assert ("stop" in body) is (profile.rendering == "completion")
 
 

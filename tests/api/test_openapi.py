@@ -115,6 +115,27 @@ def test_the_events_of_a_stream_are_as_described(make_app: AppFactory, path: str
 
 
 @pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/responses", {"input": "Hi"}),
+        ("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}),
+    ],
+)
+def test_a_base_models_named_answers_are_as_described(make_app: AppFactory, path: str, fields: Body) -> None:
+    app = make_app()
+    schema = schema_of(app)
+    content = app.openapi()["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    validator = Draft202012Validator({**content["x-event-schema"], "components": app.openapi()["components"]})
+    asked = {**fields, "model": "m:base", "alignment": {"trace": True}}
+    with TestClient(app) as client:
+        schema[path]["POST"].validate_response(client.post(path, json=asked))
+        *frames, _ = client.post(path, json={**asked, "stream": True}).text.split("\n\n")
+    assert len(frames) > 3
+    for frame in frames:
+        validator.validate(orjson.loads(frame.split("data: ", 1)[1]))
+
+
+@pytest.mark.parametrize(
     ("headers", "content", "statuses"),
     [
         ({"x-api-key": "k", "content-type": "text/plain"}, b"{}", {200, 400, 404, 415, 501}),

@@ -2,14 +2,19 @@
 
 import re
 
+import anthropic
 import httpx
+import openai
 import pytest
+from anthropic.types import MessageParam
 
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
 from tests.live.conftest import GEMMA
 
 QUESTION = "What should I do if I found a lost wallet?"
+NUM_ALIGNED_TOKENS = 200
+"""A prompt with principles and demonstrations is longer than this, the question alone far shorter."""
 
 
 def ask(url: str, profile: str) -> list[Body]:
@@ -46,6 +51,55 @@ def test_a_stream_ends_the_same_way(gemma_url: str) -> None:
     assert text.count('"finish_reason":"stop"') >= 5
     assert "~~~~" not in text
     assert text.endswith("data: [DONE]\n\n")
+
+
+def check_answer(text: str) -> None:
+    assert text.strip()
+    assert "~~~~" not in text
+    assert "# Query" not in text
+
+
+def test_openai_gets_a_response(gemma_url: str) -> None:
+    with openai.OpenAI(base_url=f"{gemma_url}/v1", api_key="none", max_retries=0, timeout=180) as client:
+        whole = client.responses.create(model=GEMMA, input=QUESTION, max_output_tokens=200)
+        with client.responses.stream(model=GEMMA, input=QUESTION, max_output_tokens=20) as stream:
+            deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+            final = stream.get_final_response()
+    assert len(deltas) > 1
+    assert final.output_text == "".join(deltas)
+    for response in (whole, final):
+        check_answer(response.output_text)
+        assert response.status in {"completed", "incomplete"}
+        assert response.usage is not None
+        assert response.usage.input_tokens > NUM_ALIGNED_TOKENS
+
+
+def test_anthropic_gets_a_message(gemma_url: str) -> None:
+    asked: MessageParam = {"role": "user", "content": QUESTION}
+    with anthropic.Anthropic(base_url=gemma_url, api_key="none", max_retries=0, timeout=180) as client:
+        whole = client.messages.create(model=GEMMA, max_tokens=200, messages=[asked])
+        with client.messages.stream(model=GEMMA, max_tokens=20, messages=[asked]) as stream:
+            texts = list(stream.text_stream)
+            final = stream.get_final_message()
+    assert len(texts) > 1
+    for message, text in ((whole, None), (final, "".join(texts))):
+        (block,) = message.content
+        assert block.type == "text"
+        assert text in {None, block.text}
+        check_answer(block.text)
+        assert message.stop_reason in {"end_turn", "max_tokens"}
+        usage = message.usage
+        assert usage.input_tokens + (usage.cache_read_input_tokens or 0) > NUM_ALIGNED_TOKENS
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_clients_own_stop_is_told(gemma_url: str, stream: bool) -> None:
+    """The schema leaves but one answer, so that the stop string comes for sure."""
+    form = {"type": "json_schema", "schema": {"const": "A stop."}}
+    body = {"model": GEMMA, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 40, "stream": stream}
+    asked = {**body, "stop_sequences": ["stop"], "output_config": {"format": form}}
+    text = httpx.post(f"{gemma_url}/v1/messages", json=asked, timeout=180).text
+    assert '"stop_reason":"stop_sequence","stop_sequence":"stop"' in text
 
 
 def test_base_is_what_it_is_served_with_when_nothing_is_asked(gemma_url: str) -> None:

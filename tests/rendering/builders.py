@@ -1,10 +1,13 @@
 """Small values for rendering tests."""
 
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import anyio
 from jinja2 import Template
 
 from server.core.types import (
+    Body,
     Constitution,
     Demonstration,
     Placement,
@@ -60,3 +63,41 @@ SELECTION = Selection(
     pinned=(make_demonstration("first", "Is it raining?", "I can't see outside."),),
     demonstrations=(Scored(make_demonstration("second", "2 + 2?", "4"), 0.5),),
 )
+
+COMPLETION_USAGE: Body = {
+    "prompt_tokens": 10,
+    "completion_tokens": 2,
+    "total_tokens": 12,
+    "prompt_tokens_details": {"cached_tokens": 4},
+}
+
+
+def make_completion(text: str, finish_reason: str | None = "stop", stop_reason: object = None) -> Body:
+    """A whole completion of one choice."""
+    choice = {"index": 0, "text": text, "finish_reason": finish_reason, "stop_reason": stop_reason}
+    return {**_COMPLETION_HEAD, "choices": [choice], "usage": COMPLETION_USAGE}
+
+
+def make_completion_events(*texts: str, finish_reason: str = "stop", stop_reason: object = None) -> list[Body]:
+    """The same in pieces, the last of which comes with the reason why it ended; usage follows them."""
+    pieces = [make_completion(text, None) for text in texts[:-1]]
+    pieces.append(make_completion(texts[-1], finish_reason, stop_reason))
+    return [{**piece, "usage": None} for piece in pieces] + [
+        {**_COMPLETION_HEAD, "choices": [], "usage": COMPLETION_USAGE}
+    ]
+
+
+def mapped(mapping: Callable[[AsyncIterator[Body]], AsyncIterator[Body]], events: list[Body]) -> list[Body]:
+    """What `mapping` makes of `events`."""
+
+    async def source() -> AsyncIterator[Body]:
+        for event in events:
+            yield event
+
+    async def collect() -> list[Body]:
+        return [event async for event in mapping(source())]
+
+    return anyio.run(collect)
+
+
+_COMPLETION_HEAD: Body = {"id": "cmpl-7", "object": "text_completion", "created": 5, "model": "m"}

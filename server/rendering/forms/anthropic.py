@@ -6,7 +6,8 @@ from typing import Any
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Rendering
 from server.rendering.forms.base import Context, Conversation
-from server.rendering.forms.chat import with_context
+from server.rendering.forms.carried import carried, carried_format
+from server.rendering.forms.chat import refuse_tools, with_context
 from server.rendering.messages import check_messages, text_of
 
 
@@ -14,9 +15,10 @@ class AnthropicForm:
     """Results of tools are blocks of a user message here, and messages of their own in chat form."""
 
     path = "/v1/messages"
-    renderings = frozenset({Rendering.CHAT})
+    renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("system", "messages", "tools", "chat_template_kwargs")
     limit_fields: tuple[str, ...] = ("max_tokens",)
+    messages_field = "messages"
 
     def read(self, body: Body) -> list[Conversation]:
         """See Form."""
@@ -30,8 +32,18 @@ class AnthropicForm:
         return {**kept, **system, "messages": with_context(body["messages"], Context("", contexts[0].turns))}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
-        """Never called: `renderings` has no completion."""
-        raise NotImplementedError
+        """See Form. What is said of thinking stays behind, since a base model does none."""
+        refuse_tools(body)
+        limit = {"max_tokens": body.get("max_tokens"), "stop": stop_sequences(body)}
+        return {**carried(body), **limit, **carried_format(body, "output_config"), "prompt": prompts[0]}
+
+
+def stop_sequences(body: Body) -> list[str]:
+    """The client's own stop strings. Raises InvalidRequestError."""
+    given = body.get("stop_sequences")
+    if given is not None and not (isinstance(given, list) and all(isinstance(text, str) for text in given)):
+        raise InvalidRequestError("stop_sequences must be a list of strings.", param="stop_sequences")
+    return given or []
 
 
 def _system(system: Any) -> Conversation:

@@ -36,6 +36,8 @@ class Form(Protocol):
     """Fields whose strings may reach the prompt."""
     limit_fields: tuple[str, ...]
     """Fields that limit the tokens of the answer, the first given one counting."""
+    messages_field: str
+    """The field that holds the conversation, for errors to name."""
 
     def read(self, body: Body) -> list[Conversation]:
         """The conversations of `body`, what the system says first. Raises InvalidRequestError naming the field."""

@@ -32,6 +32,7 @@ class ChatForm:
     renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("messages", "tools", "functions", "documents", "chat_template_kwargs")
     limit_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+    messages_field = "messages"
 
     def read(self, body: Body) -> list[Conversation]:
         """See Form."""
@@ -84,7 +85,7 @@ def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
 
 def completion_fields(body: Body) -> Body:
     """What of a chat request a completion request takes. Raises InvalidRequestError for what it cannot carry."""
-    _refuse_tools(body)
+    refuse_tools(body)
     fields = {name: value for name, value in body.items() if name not in _CHAT_ONLY | _COMPLETION_ONLY}
     if (limit := body.get("max_completion_tokens", body.get("max_tokens"))) is not None:
         fields["max_tokens"] = limit
@@ -101,9 +102,10 @@ def num_top_logprobs(body: Body) -> int:
     return wanted or 0
 
 
-def _refuse_tools(body: Body) -> None:
+def refuse_tools(body: Body) -> None:
+    """Raise InvalidRequestError for tools that the model may call; it is told of none of them."""
     for field in ("tools", "functions"):
-        if body.get(field) and body.get("tool_choice") != "none":
+        if body.get(field) and body.get("tool_choice") not in ("none", {"type": "none"}):
             raise InvalidRequestError(
                 f"{field} need a model with a chat template; this profile renders for a base model. "
                 "Leave them out or choose a profile with chat rendering.",

@@ -19,6 +19,7 @@ class CompletionsForm:
     renderings = frozenset({Rendering.COMPLETION})
     prompt_fields: tuple[str, ...] = ("prompt",)
     limit_fields: tuple[str, ...] = ("max_tokens",)
+    messages_field = "prompt"
 
     def read(self, body: Body) -> list[Conversation]:
         """See Form."""

@@ -6,17 +6,23 @@ from typing import Any
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Rendering
 from server.rendering.forms.base import Context, Conversation
-from server.rendering.forms.chat import with_context
+from server.rendering.forms.carried import carried, carried_format
+from server.rendering.forms.chat import refuse_tools, with_context
 from server.rendering.messages import check_messages, refuse_truncation
+
+_LOGPROBS = "message.output_text.logprobs"
+# What refers to things that an engine keeps; a completion leaves nothing behind.
+_KEPT = ("previous_response_id", "previous_input_messages", "conversation", "prompt", "background")
 
 
 class ResponsesForm:
     """Items that are no messages (tool calls, their results, reasoning) keep their place among those that are."""
 
     path = "/v1/responses"
-    renderings = frozenset({Rendering.CHAT})
+    renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("instructions", "input", "tools", "previous_input_messages")
     limit_fields: tuple[str, ...] = ("max_output_tokens",)
+    messages_field = "input"
 
     def read(self, body: Body) -> list[Conversation]:
         """See Form."""
@@ -37,8 +43,35 @@ class ResponsesForm:
         return {**kept, **instructions, "input": items}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
-        """Never called: `renderings` has no completion."""
-        raise NotImplementedError
+        """See Form. What is said of reasoning stays behind, since a base model does none."""
+        refuse_tools(body)
+        _refuse_kept(body)
+        _refuse_logprobs(body)
+        limit = {"max_tokens": body.get("max_output_tokens")}
+        return {**carried(body), **limit, **carried_format(body, "text"), "prompt": prompts[0]}
+
+
+def _refuse_kept(body: Body) -> None:
+    mend = "this profile renders one completion, which keeps nothing. Choose a profile with chat rendering."
+    for field in _KEPT:
+        if body.get(field):
+            raise InvalidRequestError(f"{field} needs an engine that keeps responses; {mend}", param=field)
+    for index, item in enumerate(_items(body["input"])):
+        if (kind := item.get("type", "message")) not in ("message", "reasoning"):
+            where = f"input[{index}]"
+            raise InvalidRequestError(f"{where} is of type {kind!r}, which is not text of its own; {mend}", param=where)
+
+
+def _refuse_logprobs(body: Body) -> None:
+    include = body.get("include")
+    asked = {"top_logprobs": body.get("top_logprobs"), "include": isinstance(include, list) and _LOGPROBS in include}
+    for field, value in asked.items():
+        if value:
+            raise InvalidRequestError(
+                f"{field} asks for log probabilities, which responses of this profile do not have; "
+                "leave it out or use /v1/chat/completions.",
+                param=field,
+            )
 
 
 def _items(value: Any) -> list[Any]:
