@@ -53,6 +53,11 @@ def resolve(body: Body, caller: Caller, profiles: Mapping[str, Profile], default
         _check_nothing_asked(options)
         return None
     _check_allowed(name, param, caller, profiles)
+    if caller.profiles is not None and (given := options.overrides()):
+        raise ForbiddenError(
+            f"A key that is bound to profiles has them as they are; leave out {', '.join(given)}.",
+            param=f"alignment.{next(iter(given))}",
+        )
     profile = _override(profiles[name], options.overrides())
     if profile.rendering is not Rendering.NONE:
         _check_model(body)

@@ -438,9 +438,10 @@ def test_what_a_chat_template_is_given_reaches_it(chat: Chat, off: Chat) -> None
     usage = chat.answer(chat_template_kwargs={"enable_thinking": False})["usage"]
     assert usage["prompt_tokens"] == chat.answer()["usage"]["prompt_tokens"]
     # None of these replaces what alignment put before the message.
+    template = "{{ messages[-1].content }}"
+    for fields in ({"chat_template": template}, {"chat_template_kwargs": {"chat_template": template}}):
+        assert "chat_template" in chat.error(**fields)["param"]
     refused: list[Body] = [
-        {"chat_template": "{{ messages[-1].content }}"},
-        {"chat_template_kwargs": {"chat_template": "{{ messages[-1].content }}"}},
         {"chat_template_kwargs": {"messages": [{"role": "user", "content": "Hi"}]}},
         {"chat_template_kwargs": {"conversation": [{"role": "user", "content": "Hi"}]}},
         {"continue_final_message": True, "add_generation_prompt": True},
@@ -510,8 +511,8 @@ def ids(items: list[Body]) -> list[str]:
 @whole_only
 @pytest.mark.parametrize(
     ("num_client_tokens", "fields"),
-    [(3300, {}), (1300, {"max_tokens": 2000}), (3050, {"max_tokens": None})],
-    ids=["long message", "long answer", "no limit"],
+    [(3300, {}), (3050, {"max_tokens": None})],
+    ids=["long message", "no limit"],
 )
 def test_alignment_gives_way_where_it_does_not_fit(
     chat: Chat,
@@ -529,26 +530,29 @@ def test_alignment_gives_way_where_it_does_not_fit(
     assert [*dropped, *ids(trace["demonstrations"])] == ids(full["demonstrations"])
     assert trace["dropped"]["principles"] == []
     assert trace["principles"] == full["principles"]
-    wanted = asked["max_tokens"]
-    assert num_tokens + (256 if wanted is None else wanted) <= WINDOW_TOKENS
+    assert num_tokens + (256 if asked["max_tokens"] is None else 8) <= WINDOW_TOKENS
     assert trace["tokens"]["window"] == WINDOW_TOKENS
     assert chat.render(**asked)["tokens"]["prompt"] == num_tokens
 
 
 @default_only
-@pytest.mark.parametrize("fields", [{}, {"max_tokens": 4030}], ids=["long message", "long answer"])
-def test_a_prompt_that_fits_only_alone_goes_alone(
-    chat: Chat, off: Chat, token: Callable[[str], int], fields: Body
-) -> None:
-    messages = [{"role": "user", "content": QUESTION}] if fields else long_question(4030)
-    asked = {"messages": messages, "logit_bias": {str(token("<|im_end|>")): 100}, **fields}
+def test_a_large_limit_pushes_no_alignment_out(chat: Chat, token: Callable[[str], int]) -> None:
+    ends_at_once = {"logit_bias": {str(token("<|im_end|>")): 100}}
+    trace = chat.answer(max_tokens=WINDOW_TOKENS, **ends_at_once, alignment={"trace": True})["alignment"]
+    assert "dropped" not in trace
+    assert trace["demonstrations"]
+
+
+@default_only
+def test_a_prompt_that_fits_only_alone_goes_alone(chat: Chat, off: Chat, token: Callable[[str], int]) -> None:
+    asked = {"messages": long_question(4030), "logit_bias": {str(token("<|im_end|>")): 100}}
     answer = chat.answer(**asked, alignment={"trace": True})
     assert answer["usage"]["prompt_tokens"] == off.render(**asked)["tokens"]["prompt"]
     trace = answer["alignment"]
     assert (trace["demonstrations"], trace["retrieved_principles"], trace["principles"]) == ([], [], [])
     assert trace["tokens"]["alignment"] == 0
     # Demonstrations go before principles, and of these the constitution last.
-    full = chat.render(messages=messages if fields else long_question(10))
+    full = chat.render(messages=long_question(10))
     retrieved = sorted(full["retrieved_principles"], key=lambda item: float(item["similarity"]))
     assert trace["dropped"]["demonstrations"] == ids(full["demonstrations"])
     assert trace["dropped"]["principles"][:2] == ids(retrieved)

@@ -112,6 +112,9 @@ def test_a_bound_caller_gets_its_own_profiles_only() -> None:
     with pytest.raises(ForbiddenError, match="'default'.*base, off") as caught:
         resolve({"model": "m:default"}, caller, PROFILES, "base")
     assert caught.value.param == "model"
+    with pytest.raises(ForbiddenError, match="as they are") as overridden:
+        resolve({"alignment": {"num_demonstrations": 0}}, caller, PROFILES, "base")
+    assert overridden.value.param == "alignment.num_demonstrations"
     with pytest.raises(ForbiddenError):
         resolve_plain({"model": "m:off"}, Caller(profiles=("base",)), PROFILES)
     with pytest.raises(UnknownProfileError, match="Known profiles: base, off"):

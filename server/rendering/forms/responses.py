@@ -20,7 +20,9 @@ class ResponsesForm:
 
     path = "/v1/responses"
     renderings = frozenset(Rendering)
-    prompt_fields: tuple[str, ...] = ("instructions", "input", "tools", "previous_input_messages")
+    prompt_fields: tuple[str, ...] = (
+        *("instructions", "input", "tools", "previous_input_messages", "chat_template_kwargs"),
+    )
     limit_fields: tuple[str, ...] = ("max_output_tokens",)
     messages_field = "input"
 
