@@ -8,7 +8,7 @@ from server.core.types import Body, Rendering
 from server.rendering.forms.base import Context, Conversation
 from server.rendering.forms.carried import carried, carried_format
 from server.rendering.forms.chat import refuse_tools, with_context
-from server.rendering.messages import check_messages, text_of
+from server.rendering.messages import TEXT_PARTS, check_messages, text_of
 
 
 class AnthropicForm:
@@ -50,6 +50,8 @@ def _system(system: Any) -> Conversation:
     if system is not None and not isinstance(system, str | list):
         raise InvalidRequestError("system must be a string or a list of text blocks.", param="system")
     messages = check_messages([{"role": "system", "content": system}], "system")
+    if isinstance(system, list) and any(block.get("type") not in TEXT_PARTS for block in system):
+        raise InvalidRequestError("system must hold text blocks only.", param="system")
     return messages if text_of(messages[0]) else []
 
 

@@ -38,6 +38,7 @@ def test_the_context_goes_into_system_and_before_the_messages() -> None:
     [
         ({}, "messages"),
         ({"messages": [HELLO], "system": 5}, "system"),
+        ({"messages": [HELLO], "system": [{"type": "text", "text": "Terse."}, {"type": "image"}]}, "system"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result", "content": 5}]}]}, "messages"),
     ],
 )
