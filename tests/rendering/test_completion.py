@@ -99,7 +99,7 @@ def test_logprobs_are_asked_for_in_the_completions_way() -> None:
         ([turn("user", "Hi")], {"logprobs": True, "top_logprobs": "x"}, "top_logprobs"),
         ([turn("user", "Hi")], {"truncate_prompt_tokens": 5}, "truncate_prompt_tokens"),
         ([{"role": "user", "content": [{"type": "image_url", "text": "x"}]}], {}, "messages[0]"),
-        ([{"role": "user", "content": [{"type": ["text"], "text": "x"}]}], {}, "messages[0]"),
+        ([{"role": "user", "content": [{"type": ["text"], "text": "x"}]}], {}, "messages[0].content[0]"),
     ],
 )
 def test_what_a_base_model_cannot_do_is_refused(messages: list[Body], fields: Body, param: str) -> None:
