@@ -3,15 +3,15 @@
 All of it is computation without waiting; the pipeline runs it in a worker thread.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import orjson
-from jinja2 import Template
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body, Profile, Rendering, Selection
+from server.core.types import Body, Rendering, Selection
+from server.library import Ready
 from server.profiles.resolve import Resolved
 from server.rendering.chat import render_chat
 from server.rendering.completion import render_completion
@@ -21,7 +21,6 @@ from server.rendering.forms.registry import COMPLETION_PATH, FORMS
 from server.rendering.messages import query_of, text_of
 from server.rendering.sanitise import Sanitiser
 from server.rendering.tokens import Tokenizer
-from server.retrieval.retriever import Retriever
 from server.trace.record import Trace
 
 # What a chat format puts around a message, and a template around all of them; on the safe side for the common ones.
@@ -31,16 +30,6 @@ _PROMPT_OVERHEAD_TOKENS = 32
 _ANSWER_TOKENS = 256
 
 Count = Callable[[str], int]
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """One consistent set of profiles with what is built from them: retrievers and compiled templates, by profile id."""
-
-    profiles: Mapping[str, Profile]
-    retrievers: Mapping[str, Retriever]
-    templates: Mapping[str, Template]
-    default_profile: str
 
 
 @dataclass(frozen=True)
@@ -55,13 +44,12 @@ class Aligned:
 class Aligner:
     """Immutable; safe to share between threads."""
 
-    def __init__(self, prompts: Prompts, tokenizer: Tokenizer, *, embedder_name: str) -> None:
-        self.prompts = prompts
+    def __init__(self, tokenizer: Tokenizer, *, embedder_name: str) -> None:
         self.embedder_name = embedder_name
         self._tokenizer = tokenizer
         self._sanitiser = Sanitiser(tokenizer.control_tokens)
 
-    def align(self, form: Form, resolved: Resolved, window_tokens: int | None, trace: Trace) -> Aligned:
+    def align(self, form: Form, resolved: Resolved, ready: Ready, window_tokens: int | None, trace: Trace) -> Aligned:
         """The request for the engine, within `window_tokens` where they are known. Raises InvalidRequestError."""
         profile = resolved.profile
         if profile.rendering not in form.renderings:
@@ -71,13 +59,12 @@ class Aligner:
                 param="model",
             )
         conversations = form.read(resolved.body)
-        retriever = self.prompts.retrievers[profile.id]
-        selections = [retriever.retrieve(query_of(messages), profile.retrieval) for messages in conversations]
-        aligned = self._render(form, resolved, selections)
+        selections = [ready.retriever.retrieve(query_of(messages), profile) for messages in conversations]
+        aligned = self._render(form, resolved, ready, selections)
         count = cache(self._tokenizer.count)  # most of the client's text is counted twice, and counting takes time
         client = [_num_tokens(messages, count) for messages in conversations]
         if window_tokens is not None:
-            aligned = self._fit(form, resolved, aligned, client, window_tokens, count, trace)
+            aligned = self._fit(form, resolved, ready, aligned, client, window_tokens, count, trace)
         total = sum(_num_tokens(messages, count) for messages in _conversations(form, aligned))
         trace.selections, trace.embedder = tuple(aligned.selections), self.embedder_name
         trace.tokens = {
@@ -88,7 +75,7 @@ class Aligner:
         }
         return aligned
 
-    def shed(self, form: Form, resolved: Resolved, aligned: Aligned, trace: Trace) -> Aligned | None:
+    def shed(self, form: Form, resolved: Resolved, ready: Ready, aligned: Aligned, trace: Trace) -> Aligned | None:
         """The same request with one part of the alignment less, for an engine that found it too long.
 
         None where nothing that may go is left.
@@ -100,7 +87,7 @@ class Aligner:
         fitted = [item if item is not None else Fitted(selection) for item, selection in pairs]
         _note(fitted, trace)
         trace.selections = tuple(item.selection for item in fitted)
-        less = self._render(form, resolved, trace.selections)
+        less = self._render(form, resolved, ready, trace.selections)
         total = sum(_num_tokens(messages, self._tokenizer.count) for messages in _conversations(form, less))
         trace.tokens = {**trace.tokens, "alignment": max(0, total - trace.tokens["client"])}
         return less
@@ -109,6 +96,7 @@ class Aligner:
         self,
         form: Form,
         resolved: Resolved,
+        ready: Ready,
         aligned: Aligned,
         client_tokens: Sequence[int],
         window_tokens: int,
@@ -129,11 +117,10 @@ class Aligner:
         pairs = zip(aligned.selections, excess, strict=True)
         fitted = [fit(selection, resolved.profile, tokens, count) for selection, tokens in pairs]
         _note(fitted, trace)
-        return self._render(form, resolved, [item.selection for item in fitted])
+        return self._render(form, resolved, ready, [item.selection for item in fitted])
 
-    def _render(self, form: Form, resolved: Resolved, selections: Sequence[Selection]) -> Aligned:
-        profile, body = resolved.profile, resolved.body
-        template = self.prompts.templates[profile.id]
+    def _render(self, form: Form, resolved: Resolved, ready: Ready, selections: Sequence[Selection]) -> Aligned:
+        profile, body, template = resolved.profile, resolved.body, ready.template
         if profile.rendering is Rendering.COMPLETION:
             prompt = render_completion(form, profile, template, selections, body, self._sanitiser)
             return Aligned(COMPLETION_PATH, prompt, selections)

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
-from jinja2 import Template
 
-from server.aligner import Aligner, Prompts
+from server.aligner import Aligner
 from server.api.admission import Admission, AdmissionMiddleware, Key
 from server.api.alignment import alignment_router
 from server.api.answer import KEEP_ALIVE_KEY
@@ -19,17 +19,14 @@ from server.api.health import health_router
 from server.api.openai import openai_router
 from server.api.passthrough import passthrough_router
 from server.api.trace import TraceMiddleware
-from server.core.errors import ConfigurationError, Finding, PromptFilesError
-from server.core.types import Rendering
 from server.engine.base import Engine
 from server.engine.packaged import PACKAGED_MODELS, prepare_model
+from server.library import Library
 from server.pipeline import Pipeline
-from server.profiles.store import load_profiles
-from server.rendering.context import check_template
-from server.rendering.environment import compile_template
+from server.profiles.store import ProfileStore
 from server.rendering.tokens import EstimatingTokenizer, Tokenizer, load_tokenizer
 from server.retrieval.base import Embedder
-from server.retrieval.retriever import build_retrievers
+from server.retrieval.retriever import Retrievers
 from server.settings import EmbedderKind, EngineKind, Settings
 
 Report = Callable[[str], None]
@@ -48,17 +45,21 @@ def create_app(
     """
     tokenizer = _load_tokenizer(settings, report)
     embedder = embedder or load_embedder(settings, report)
-    prompts = load_prompts(settings, embedder, tokenizer)
-    aligner = Aligner(prompts, tokenizer, embedder_name=embedder.name)
-    pipeline = Pipeline(engine or build_engine(settings, report), aligner, window_tokens=settings.window_tokens)
+    library = load_library(settings, embedder, tokenizer)
+    aligner = Aligner(tokenizer, embedder_name=embedder.name)
+    engine = engine or build_engine(settings, report)
+    pipeline = Pipeline(engine, library, aligner, window_tokens=settings.window_tokens)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with pipeline.engine.running():
+        async with pipeline.engine.running(), anyio.create_task_group() as tasks:
+            if settings.watch_prompts:
+                tasks.start_soon(library.watch)
             yield
+            tasks.cancel_scope.cancel()
 
     app = FastAPI(title="icalign", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.admission = _build_admission(settings, prompts)
+    app.state.admission = _build_admission(settings)
     # The last one added is the outermost.
     app.add_middleware(AdmissionMiddleware, admission=app.state.admission)
     app.add_middleware(TraceMiddleware)
@@ -84,11 +85,7 @@ def api_routes(app: FastAPI) -> list[APIRoute]:
     return [route for route in app.routes if isinstance(route, APIRoute)]
 
 
-def _build_admission(settings: Settings, prompts: Prompts) -> Admission:
-    for entry in settings.api_keys:
-        for name in entry.profiles or ():
-            if name not in prompts.profiles:
-                raise ConfigurationError(f"api_keys: key {entry.name!r} names {name!r}, and there is no such profile.")
+def _build_admission(settings: Settings) -> Admission:
     keys = [
         Key(entry.name, entry.key.get_secret_value(), tuple(entry.profiles) if entry.profiles else None)
         for entry in settings.api_keys
@@ -122,26 +119,16 @@ def build_engine(settings: Settings, report: Report) -> Engine:
     return ScriptedEngine(answers, model=settings.served_name or "scripted")
 
 
-def load_prompts(settings: Settings, embedder: Embedder, tokenizer: Tokenizer) -> Prompts:
+def load_library(settings: Settings, embedder: Embedder, tokenizer: Tokenizer) -> Library:
     """The prompt files with all that is built from them. Raises ConfigurationError."""
-    profiles = load_profiles(settings.prompts)
-    default = settings.default_profile or _default_profile(settings)
-    if default not in profiles:
-        raise ConfigurationError(
-            f"default_profile: there is no profile {default!r}; there are {', '.join(sorted(profiles))}."
-        )
-    aligned = [profile for profile in profiles.values() if profile.rendering is not Rendering.NONE]
-    templates: dict[str, Template] = {}
-    findings: list[Finding] = []
-    for profile in aligned:
-        try:
-            templates[profile.id] = compile_template(profile.template, f"templates/{profile.template_id}.jinja")
-            check_template(profile, templates[profile.id])
-        except PromptFilesError as error:
-            findings.extend(error.findings)
-    if findings:
-        raise PromptFilesError(findings)
-    return Prompts(profiles, build_retrievers(aligned, embedder, tokenizer.count), templates, default)
+    required = {name: f"api_keys: key {entry.name!r}" for entry in settings.api_keys for name in entry.profiles or ()}
+    return Library(
+        ProfileStore(settings.prompts),
+        Retrievers(embedder, tokenizer.count),
+        default_profile=settings.default_profile or _default_profile(settings),
+        required=required,
+        num_versions=settings.keep_versions,
+    )
 
 
 def model_location(settings: Settings, report: Report) -> str:

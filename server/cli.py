@@ -154,9 +154,10 @@ class _Server(uvicorn.Server):
         body = orjson.dumps(
             {"model": model, "messages": [{"role": "user", "content": "What makes bread rise?"}]}
         ).decode()
-        prompts = self._pipeline.prompts
+        prompts = self._pipeline.library.current
+        names = ", ".join(sorted(prompts.profiles.current))
         _report(f"Serving {model} at {url}, profile {prompts.default_profile} unless asked otherwise.")
-        _report(f"Ask for another as {model}:PROFILE, with PROFILE one of {', '.join(sorted(prompts.profiles))}. Try:")
+        _report(f"Ask for another as {model}:PROFILE, with PROFILE one of {names}. Try:")
         _report(f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'")
 
 

@@ -12,13 +12,14 @@ from functools import partial
 import anyio.to_thread
 import orjson
 
-from server.aligner import Aligned, Aligner, Prompts
+from server.aligner import Aligned, Aligner
 from server.core.errors import EngineError, InvalidRequestError, MediaTypeError, NotOfferedError
-from server.core.types import Body, Caller, Demonstration, Profile, Rendering, Scored
+from server.core.types import Body, Caller, Demonstration, Rendering, Scored
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.models import Windows, list_request, read_models
 from server.engine.replies import once, openai_error, parse_answer, passed_headers, refuse_redirect, says_too_long
 from server.engine.sse import parse_events
+from server.library import Library, Prompts
 from server.profiles.resolve import Resolved, default_for, resolve, resolve_plain
 from server.rendering.answers import answers_for, with_trace
 from server.rendering.forms.base import Form
@@ -47,10 +48,10 @@ class Answer:
 class Pipeline:
     """Joins the stages. One instance serves all requests."""
 
-    def __init__(self, engine: Engine, aligner: Aligner, *, window_tokens: int | None = None) -> None:
+    def __init__(self, engine: Engine, library: Library, aligner: Aligner, *, window_tokens: int | None = None) -> None:
         """`window_tokens` is what the models take, for engines that do not say."""
         self.engine = engine
-        self.prompts: Prompts = aligner.prompts
+        self.library = library
         self._aligner = aligner
         self._windows = Windows(engine, configured=window_tokens)
 
@@ -61,12 +62,12 @@ class Pipeline:
         Its content goes on byte for byte where nothing changes it. Raises RequestError and EngineError; `trace` is
         filled in on every way out.
         """
-        form = FORMS[request.path]
+        form, prompts = FORMS[request.path], self.library.current
         body, fault = _parse_content(request.content)
-        resolved = self.resolve(form, body, caller, trace)
+        resolved = resolve_for(form, body, caller, prompts, trace)
         if resolved is not None and resolved.profile.rendering is not Rendering.NONE:
             _check_is_json(caller, fault)
-        aligned = await self.align(form, resolved, caller, trace) if resolved else Aligned(form.path, body)
+        aligned = await self.align(form, resolved, caller, prompts, trace) if resolved else Aligned(form.path, body)
         trace.mark("aligned")
         next_try: Aligned | None = aligned
         while next_try is not None:
@@ -78,7 +79,10 @@ class Pipeline:
                     content = await reply.read()
                     reply = replace(reply, chunks=once(content))
                     if says_too_long(reply.status, content):
-                        next_try = await anyio.to_thread.run_sync(self._aligner.shed, form, resolved, aligned, trace)
+                        ready = prompts.ready[resolved.profile.label]
+                        next_try = await anyio.to_thread.run_sync(
+                            self._aligner.shed, form, resolved, ready, aligned, trace
+                        )
                 if next_try is None:
                     yield await self._map_reply(form, reply, resolved, trace)
 
@@ -86,7 +90,7 @@ class Pipeline:
     async def pass_through(self, request: EngineRequest, caller: Caller) -> AsyncIterator[Answer]:
         """Hand `request` to the engine unaligned, and its answer back as it is. Raises RequestError and EngineError."""
         body, _ = _parse_content(request.content)
-        plain = resolve_plain(body, caller, self.prompts.profiles)
+        plain = resolve_plain(body, caller, self.library.current.profiles)
         content = request.content if plain == body else dump_body(plain)
         passed = replace(request, content=content, headers=_engine_headers(caller, request))
         async with self.engine.open(passed) as reply:
@@ -96,7 +100,7 @@ class Pipeline:
     async def pass_unaligned(self, request: EngineRequest, caller: Caller, trace: Trace) -> AsyncIterator[Answer]:
         """`pass_through` for what generates. Raises NotOfferedError where the request's profile would align."""
         body, _ = _parse_content(request.content)
-        resolved = self.resolve(FORMS[ChatForm.path], body, caller, trace)
+        resolved = resolve_for(FORMS[ChatForm.path], body, caller, self.library.current, trace)
         if resolved is not None and resolved.profile.rendering is not Rendering.NONE:
             raise NotOfferedError(request.path, profile=resolved.profile.id)
         async with self.pass_through(request, caller) as answer:
@@ -105,49 +109,51 @@ class Pipeline:
     @asynccontextmanager
     async def list_models(self, caller: Caller) -> AsyncIterator[Answer]:
         """The engine's list of models, each entry followed by one for every profile. Raises EngineError."""
+        prompts = self.library.current
         async with self.engine.open(list_request(_engine_headers(caller))) as reply:
             if reply.status >= 300:
                 yield await _as_it_is(reply)
             else:
-                names = (None, *self.profile_names(caller))
-                models = [self._model(entry, name, caller) for entry in await read_models(reply) for name in names]
+                names = (None, *profile_names(caller, prompts))
+                models = [_model(entry, name, caller, prompts) for entry in await read_models(reply) for name in names]
                 yield Answer(200, {}, body={"object": "list", "data": models})
 
-    def profile_names(self, caller: Caller) -> list[str]:
-        """The profiles that `caller` may ask for."""
-        return sorted(self.prompts.profiles if caller.profiles is None else caller.profiles)
-
-    def resolve(self, form: Form, body: Body, caller: Caller, trace: Trace) -> Resolved | None:
-        """Find the profile that `body` and `caller` ask for; None for plain completions."""
-        resolved = resolve(body, caller, self.prompts.profiles, self._default(form, caller))
-        if resolved is not None:
-            trace.profile, trace.overrides = resolved.profile, resolved.overrides
-            trace.model = model if isinstance(model := resolved.body.get("model"), str) else None
-        return resolved
-
-    async def align(self, form: Form, resolved: Resolved, caller: Caller, trace: Trace) -> Aligned:
+    async def align(self, form: Form, resolved: Resolved, caller: Caller, prompts: Prompts, trace: Trace) -> Aligned:
         """Retrieve and render. Embedding and tokenising leave the event loop. Raises InvalidRequestError."""
         if resolved.profile.rendering is Rendering.NONE:
             return Aligned(form.path, resolved.body)
         window = await self._windows.of(resolved.body.get("model"), _engine_headers(caller))
         try:
-            return await anyio.to_thread.run_sync(self._aligner.align, form, resolved, window, trace)
+            ready = prompts.ready[resolved.profile.label]
+            return await anyio.to_thread.run_sync(self._aligner.align, form, resolved, ready, window, trace)
         except RecursionError as error:
             raise InvalidRequestError("The body is nested too deeply to be read.") from error
 
     async def preview(self, form: Form, body: Body, caller: Caller, trace: Trace) -> Body:
         """What the engine would get for `body`, with the trace of how it came about; nothing is generated."""
-        resolved = self.resolve(form, body, caller, trace)
-        aligned = await self.align(form, resolved, caller, trace) if resolved else Aligned(form.path, body)
+        prompts = self.library.current
+        resolved = resolve_for(form, body, caller, prompts, trace)
+        aligned = await self.align(form, resolved, caller, prompts, trace) if resolved else Aligned(form.path, body)
         num_tokens = await self._count_prompt_tokens(aligned, caller)
         trace.outcome = "ok"
         prompt_tokens = {"prompt": num_tokens, **trace.tokens}
         return {"endpoint": aligned.path, "body": aligned.body, **trace.to_json(), "tokens": prompt_tokens}
 
-    async def retrieve(self, query: str, profile: Profile, count: int) -> Body:
-        """What retrieval chooses for `query`, and its `count` nearest demonstrations before quotas and budget."""
-        retriever = self.prompts.retrievers[profile.id]
-        selection = await anyio.to_thread.run_sync(retriever.retrieve, query, profile.retrieval)
+    async def retrieve(self, query: str, body: Body, count: int, caller: Caller, trace: Trace) -> Body:
+        """What retrieval chooses for `query`, and its `count` nearest demonstrations before quotas and budget.
+
+        `body` names the profile as a request would.
+        """
+        prompts = self.library.current
+        resolved = resolve_for(FORMS[ChatForm.path], body, caller, prompts, trace)
+        assert resolved is not None, "only completions may have no profile"
+        profile = resolved.profile
+        if not profile.demonstrations:
+            raise InvalidRequestError(
+                f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile"
+            )
+        retriever = prompts.ready[profile.label].retriever
+        selection = await anyio.to_thread.run_sync(retriever.retrieve, query, profile)
         neighbours = await anyio.to_thread.run_sync(retriever.neighbours, query, count)
         return {
             "profile": profile.id,
@@ -156,17 +162,6 @@ class Pipeline:
             **selection_json(selection),
             "neighbours": [_neighbour_json(scored) for scored in neighbours],
         }
-
-    def _default(self, form: Form, caller: Caller) -> str | None:
-        """The profile of requests that name none. Completions are plain unless the profile or the key says not."""
-        name = default_for(caller, self.prompts.default_profile)
-        is_plain = form.path == COMPLETION_PATH and caller.profiles is None
-        return None if is_plain and not self.prompts.profiles[name].aligns_completions else name
-
-    def _model(self, entry: Body, profile: str | None, caller: Caller) -> Body:
-        applied = self.prompts.profiles[profile or default_for(caller, self.prompts.default_profile)]
-        named = {**entry, "alignment": {"profile": applied.id, "version": applied.version}}
-        return {**named, "id": f"{entry['id']}:{profile}", "parent": entry["id"]} if profile else named
 
     async def _count_prompt_tokens(self, aligned: Aligned, caller: Caller) -> int | None:
         """The exact length of the prompt, from an engine that offers vLLM's /tokenize; else None."""
@@ -195,6 +190,33 @@ class Pipeline:
         body = answers.whole(body) if answers else body
         trace.usage = body.get("usage")
         return Answer(reply.status, headers, body=body | {"alignment": _finished(trace)} if wants_trace else body)
+
+
+def profile_names(caller: Caller, prompts: Prompts) -> list[str]:
+    """The profiles that `caller` may ask for."""
+    return sorted(prompts.profiles.current if caller.profiles is None else caller.profiles)
+
+
+def resolve_for(form: Form, body: Body, caller: Caller, prompts: Prompts, trace: Trace) -> Resolved | None:
+    """Find the profile that `body` and `caller` ask for; None for plain completions."""
+    resolved = resolve(body, caller, prompts.profiles, _default(form, caller, prompts))
+    if resolved is not None:
+        trace.profile, trace.overrides = resolved.profile, resolved.overrides
+        trace.model = model if isinstance(model := resolved.body.get("model"), str) else None
+    return resolved
+
+
+def _default(form: Form, caller: Caller, prompts: Prompts) -> str | None:
+    """The profile of requests that name none. Completions are plain unless the profile or the key says not."""
+    name = default_for(caller, prompts.default_profile)
+    is_plain = form.path == COMPLETION_PATH and caller.profiles is None
+    return None if is_plain and not prompts.profiles.current[name].aligns_completions else name
+
+
+def _model(entry: Body, profile: str | None, caller: Caller, prompts: Prompts) -> Body:
+    applied = prompts.profiles.current[profile or default_for(caller, prompts.default_profile)]
+    named = {**entry, "alignment": {"profile": applied.id, "version": applied.version}}
+    return {**named, "id": f"{entry['id']}:{profile}", "parent": entry["id"]} if profile else named
 
 
 def _parse_content(content: bytes) -> tuple[Body, InvalidRequestError | None]:

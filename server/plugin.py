@@ -62,9 +62,11 @@ def _attach(host: FastAPI) -> None:
     host.router.routes.extend(_forwarded(route, app) for route in routes)
     describe(host, routes, has_keys=bool(settings.api_keys))
     _nest_lifespan(app, host)
-    prompts = app.state.pipeline.prompts
+    prompts = app.state.pipeline.library.current
     _logger.info(
-        "Profile %s unless asked otherwise, of %s.", prompts.default_profile, ", ".join(sorted(prompts.profiles))
+        "Profile %s unless asked otherwise, of %s.",
+        prompts.default_profile,
+        ", ".join(sorted(prompts.profiles.current)),
     )
 
 

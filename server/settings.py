@@ -89,6 +89,8 @@ class Settings(BaseSettings):
         default_factory=list, description="web origins whose pages may ask; * for all"
     )
     prompts: Path = Field(default_factory=default_prompts_dir, description="folder of prompt files")
+    watch_prompts: bool = Field(default=True, description="whether changed prompt files come into force at once")
+    keep_versions: int = Field(default=8, ge=1, description="versions of the prompts that can be asked for")
     default_profile: str | None = Field(default=None, description="for requests that name none")
     embedder: EmbedderKind = EmbedderKind.AUTO
     cache_dir: Path = Field(default_factory=default_cache_dir, description="where prepared models are kept")

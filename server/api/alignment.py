@@ -1,5 +1,6 @@
 """The alignment endpoints: see what would be done to a request, without generating."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,7 +14,8 @@ from server.api.errors import json_response
 from server.api.trace import trace_of
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Profile
-from server.pipeline import Pipeline
+from server.library import Prompts
+from server.pipeline import Pipeline, profile_names
 from server.profiles.resolve import AlignmentOptions, default_for
 from server.rendering.forms.chat import ChatForm
 from server.rendering.forms.registry import FORMS
@@ -49,22 +51,19 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
         """What retrieval chooses for a text, and the nearest demonstrations."""
         wanted = _parse(await read_object(request))
         body = wanted.model_dump(exclude_unset=True)
-        resolved = pipeline.resolve(FORMS[ChatForm.path], body, read_caller(request), trace_of(request))
-        assert resolved is not None, "only completions may have no profile"
-        profile = resolved.profile
-        if not profile.demonstrations:
-            raise InvalidRequestError(
-                f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile"
-            )
-        return json_response(200, await pipeline.retrieve(wanted.text, profile, wanted.count))
+        caller, trace = read_caller(request), trace_of(request)
+        return json_response(200, await pipeline.retrieve(wanted.text, body, wanted.count, caller, trace))
 
     @router.get("/profiles")
     async def list_profiles(request: Request, detail: Annotated[bool, Query()] = False) -> Response:
         """The profiles that the caller may ask for; with `detail`, their principles and demonstrations' ids."""
-        caller, profiles = read_caller(request), pipeline.prompts.profiles
-        data = [_profile(profiles[name], detail=detail) for name in pipeline.profile_names(caller)]
-        default = default_for(caller, pipeline.prompts.default_profile)
-        return json_response(200, {"object": "list", "default": default, "data": data})
+        caller, prompts = read_caller(request), pipeline.library.current
+        names = profile_names(caller, prompts)
+        data = [_profile(prompts, prompts.profiles.current[name], detail=detail) for name in names]
+        default = default_for(caller, prompts.default_profile)
+        findings = [asdict(finding) for finding in prompts.findings]
+        version = {"version": prompts.version, "loaded_at": int(prompts.loaded_at_s), "findings": findings}
+        return json_response(200, {"object": "list", "default": default, **version, "data": data})
 
     return router
 
@@ -76,10 +75,11 @@ def _parse(body: Body) -> RetrieveRequest:
         raise RequestValidationError(error.errors()) from error
 
 
-def _profile(profile: Profile, *, detail: bool) -> Body:
+def _profile(prompts: Prompts, profile: Profile, *, detail: bool) -> Body:
     body: Body = {
         "id": profile.id,
         "version": profile.version,
+        "versions": [label.partition("@")[2] for label in prompts.profiles.versions(profile.id)],
         "description": profile.description,
         "rendering": profile.rendering.value,
         "placement": profile.placement.value,
@@ -88,11 +88,12 @@ def _profile(profile: Profile, *, detail: bool) -> Body:
         "num_demonstrations": len(profile.demonstrations),
         "pinned": [item.id for item in profile.pinned],
         "overridable": sorted(profile.overridable),
+        "scope": dict(profile.scope),
         "sampling": dict(profile.sampling),
     }
     if detail:
         body["principles"] = [
-            {"id": item.id, "text": item.text, "weight": item.weight, "pinned": item.pinned}
+            {"id": item.id, "text": item.text, "weight": item.weight, "pinned": item.pinned, "scope": item.scope}
             for item in profile.constitution.principles
         ]
         body["demonstrations"] = [item.id for item in profile.demonstrations]

@@ -23,6 +23,7 @@ IcalignError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 class IcalignError(Exception):
@@ -35,12 +36,19 @@ class ConfigurationError(IcalignError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault in a prompt file: where it is and what is wrong. `line` counts from 1; 0 means the whole file."""
+    """One fault in a prompt file: where it is and what is wrong. `line` counts from 1; 0 means the whole file.
+
+    A warning does not keep the files from being served. `rule` names the check and `mend` says what to do, where the
+    message alone does not.
+    """
 
     path: str
     line: int
     field: str
     message: str
+    mend: str = ""
+    rule: str = "valid"
+    severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
         """`path:line: field: message`, the form editors jump to."""
@@ -77,10 +85,10 @@ class UnknownModelError(RequestError):
 
 
 class UnknownProfileError(RequestError):
-    """No profile of that id is loaded."""
+    """No profile of that id is loaded, or not in that version."""
 
     def __init__(self, profile: str, known: Sequence[str], *, param: str) -> None:
-        super().__init__(f"There is no profile {profile!r}. Known profiles: {', '.join(known)}.", param=param)
+        super().__init__(f"There is no profile {profile!r}. Known are: {', '.join(known)}.", param=param)
         self.profile = profile
 
 

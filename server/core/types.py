@@ -1,6 +1,6 @@
 """Frozen values that stages hand to each other. Files and HTTP bodies are parsed elsewhere; these are already valid."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -73,7 +73,10 @@ class Placement(StrEnum):
 
 @dataclass(frozen=True)
 class Principle:
-    """One normative sentence. `pinned` ones are in every prompt; others are retrieved by `when` on their `routes`."""
+    """One normative sentence. `pinned` ones are in every prompt; others are retrieved by `when` on their `routes`.
+
+    `scope` says, by dimension (jurisdiction, product), for which of its values the principle counts.
+    """
 
     id: str
     text: str
@@ -83,6 +86,7 @@ class Principle:
     pinned: bool
     routes: frozenset[Route]
     source: str
+    scope: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,19 @@ class Constitution:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """A user message and its answer: of a demonstration, or of the client's history."""
+
+    user: str
+    assistant: str
+
+
+@dataclass(frozen=True)
 class Demonstration:
-    """One exchange shown in context. `contrast` names the harmful demonstration that a look-alike answers."""
+    """One exchange shown in context, with the exchanges of its conversation before it, oldest first, as `history`.
+
+    `contrast` names the harmful demonstration that a look-alike answers. `language` is a BCP-47 tag.
+    """
 
     id: str
     topic: str
@@ -105,6 +120,18 @@ class Demonstration:
     assistant: str
     source: str
     contrast: str | None = None
+    language: str = "en"
+    history: tuple[Exchange, ...] = ()
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """All of the conversation, in order."""
+        return (*self.history, Exchange(self.user, self.assistant))
+
+    def num_tokens(self, count: Callable[[str], int]) -> int:
+        """What it costs in a prompt, what stands around it included."""
+        texts = sum(count(item.user) + count(item.assistant) for item in self.exchanges)
+        return texts + EXCHANGE_OVERHEAD_TOKENS * len(self.exchanges)
 
 
 @dataclass(frozen=True)
@@ -130,7 +157,8 @@ class Profile:
     """A named, versioned bundle of everything that decides how a request is aligned. `version` is a content hash.
 
     `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
-    completions get this profile too when it is the default.
+    completions get this profile too when it is the default. `scope` is the value of each dimension that is known;
+    principles for other values do not count.
     """
 
     id: str
@@ -148,6 +176,7 @@ class Profile:
     overridable: frozenset[str] = frozenset()
     shrinks: frozenset[Part] = frozenset(Part)
     aligns_completions: bool = False
+    scope: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -1,13 +1,15 @@
 """Which profile a request asks for, and what of it the request overrides."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, UnknownProfileError
 from server.core.types import Body, Caller, Placement, Profile, Rendering
+from server.profiles.schema import Slug
+from server.profiles.store import known_dimensions
 
 _MAX_NAME_CHARS = 512
 PROFILE_HEADER = "x-alignment-profile"
@@ -25,10 +27,37 @@ class AlignmentOptions(BaseModel):
     budget_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
     min_similarity: float | None = Field(default=None, ge=-1, le=1)
     placement: Placement | None = None
+    scope: Annotated[dict[Slug, Slug], Field(max_length=16)] | None = None
 
     def overrides(self) -> dict[str, Any]:
         """What is given beyond the profile's name and the wish for a trace."""
         return self.model_dump(exclude={"profile", "trace"}, exclude_none=True)
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """The profiles in force by id, and every version that can still be asked for, theirs included, by `id@version`."""
+
+    current: Mapping[str, Profile]
+    kept: Mapping[str, Profile] = field(default_factory=dict)
+
+    def get(self, name: str) -> Profile | None:
+        """The profile that an id or `id@version` names."""
+        return self.current.get(name) or self.kept.get(name) or self._labelled(name)
+
+    def knows(self, name: str) -> bool:
+        """Whether `name` means a profile, be it in a version that is not there."""
+        identifier = name.partition("@")[0]
+        return identifier in self.current or any(item.id == identifier for item in self.kept.values())
+
+    def versions(self, identifier: str) -> list[str]:
+        """What can be asked for of one profile, the latest last."""
+        labels = [label for label, item in self.kept.items() if item.id == identifier]
+        return labels or [item.label for item in self.current.values() if item.id == identifier]
+
+    def _labelled(self, name: str) -> Profile | None:
+        profile = self.current.get(name.partition("@")[0])
+        return profile if profile is not None and profile.label == name else None
 
 
 @dataclass(frozen=True)
@@ -41,7 +70,7 @@ class Resolved:
     overrides: Mapping[str, Any]
 
 
-def resolve(body: Body, caller: Caller, profiles: Mapping[str, Profile], default: str | None) -> Resolved | None:
+def resolve(body: Body, caller: Caller, profiles: Profiles, default: str | None) -> Resolved | None:
     """Find the profile by body field, header or model suffix; they may agree but not differ.
 
     None where the request names no profile and there is no default. Raises InvalidRequestError, UnknownProfileError,
@@ -58,7 +87,7 @@ def resolve(body: Body, caller: Caller, profiles: Mapping[str, Profile], default
             f"A key that is bound to profiles has them as they are; leave out {', '.join(given)}.",
             param=f"alignment.{next(iter(given))}",
         )
-    profile = _override(profiles[name], options.overrides())
+    profile = _override(_find(name, param, profiles), options.overrides())
     if profile.rendering is not Rendering.NONE:
         _check_model(body)
     return Resolved(profile, _without_choice(body, profiles), options.trace, options.overrides())
@@ -69,7 +98,7 @@ def default_for(caller: Caller, default: str) -> str:
     return default if caller.profiles is None or default in caller.profiles else caller.profiles[0]
 
 
-def resolve_plain(body: Body, caller: Caller, profiles: Mapping[str, Profile]) -> Body:
+def resolve_plain(body: Body, caller: Caller, profiles: Profiles) -> Body:
     """`body` as the engine gets it at an endpoint that is not aligned.
 
     A profile that adds nothing may be named there. Raises InvalidRequestError for any other, so that no one takes an
@@ -77,7 +106,7 @@ def resolve_plain(body: Body, caller: Caller, profiles: Mapping[str, Profile]) -
     """
     for param, name in _asked(body, caller.headers, profiles, parse_options(body.get("alignment"))).items():
         _check_allowed(name, param, caller, profiles)
-        if profiles[name].rendering is not Rendering.NONE:
+        if _find(name, param, profiles).rendering is not Rendering.NONE:
             raise InvalidRequestError(
                 f"This endpoint is passed to the engine as it is, so profile {name!r} would do nothing here.",
                 param=param,
@@ -97,19 +126,17 @@ def parse_options(value: Any) -> AlignmentOptions:
         raise InvalidRequestError(f"{param}: {fault['msg']}.", param=param) from error
 
 
-def split_model(model: Any, profiles: Mapping[str, Profile]) -> tuple[str | None, str | None]:
-    """`name:profile` into its parts where the last part is a profile; any other model name stays whole."""
+def split_model(model: Any, profiles: Profiles) -> tuple[str | None, str | None]:
+    """`name:profile` and `name:profile@version` into their parts; any other model name stays whole."""
     if not isinstance(model, str):
         return None, None
     name, separator, suffix = model.rpartition(":")
-    if separator and name and suffix in profiles:
+    if separator and name and profiles.knows(suffix):
         return name, suffix
     return model, None
 
 
-def _asked(
-    body: Body, headers: Mapping[str, str], profiles: Mapping[str, Profile], options: AlignmentOptions
-) -> dict[str, str]:
+def _asked(body: Body, headers: Mapping[str, str], profiles: Profiles, options: AlignmentOptions) -> dict[str, str]:
     """The profile that each way of choosing names, by the field or header that names it."""
     asked = {
         "alignment.profile": options.profile,
@@ -119,7 +146,7 @@ def _asked(
     return {param: name for param, name in asked.items() if name is not None}
 
 
-def _without_choice(body: Body, profiles: Mapping[str, Profile]) -> Body:
+def _without_choice(body: Body, profiles: Profiles) -> Body:
     kept = {field: value for field, value in body.items() if field != "alignment"}
     model, suffix = split_model(body.get("model"), profiles)
     return kept | {"model": model} if suffix is not None else kept
@@ -131,12 +158,23 @@ def _check_model(body: Body) -> None:
         raise InvalidRequestError(f"model must be a string of at most {_MAX_NAME_CHARS} characters.", param="model")
 
 
-def _check_allowed(name: str, param: str, caller: Caller, profiles: Mapping[str, Profile]) -> None:
-    known = sorted(profiles) if caller.profiles is None else caller.profiles
-    if name not in profiles:
-        raise UnknownProfileError(name, known, param=param)
-    if name not in known:
-        raise ForbiddenError(f"This key does not allow profile {name!r}; it allows {', '.join(known)}.", param=param)
+def _check_allowed(name: str, param: str, caller: Caller, profiles: Profiles) -> None:
+    """A key that is bound to profiles may ask for them, but not for what they were before."""
+    if not profiles.knows(name):
+        raise UnknownProfileError(name, sorted(caller.profiles or profiles.current), param=param)
+    if caller.profiles is None:
+        return
+    allowed = [profiles.current[item].label for item in caller.profiles if item in profiles.current]
+    if name not in {*caller.profiles, *allowed}:
+        shown = ", ".join(caller.profiles)
+        raise ForbiddenError(f"This key does not allow profile {name!r}; it allows {shown}.", param=param)
+
+
+def _find(name: str, param: str, profiles: Profiles) -> Profile:
+    profile = profiles.get(name)
+    if profile is None:
+        raise UnknownProfileError(name, profiles.versions(name.partition("@")[0]), param=param)
+    return profile
 
 
 def _check_nothing_asked(options: AlignmentOptions) -> None:
@@ -162,6 +200,19 @@ def _override(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
                 f"Profile {profile.id!r} does not let a request override {name}; it allows {allowed}.",
                 param=f"alignment.{name}",
             )
-    placement = overrides.get("placement", profile.placement)
-    retrieval = replace(profile.retrieval, **{name: value for name, value in overrides.items() if name != "placement"})
-    return replace(profile, placement=placement, retrieval=retrieval)
+    changed = {field: overrides[field] for field in ("placement", "scope") if field in overrides}
+    if "scope" in changed:
+        changed["scope"] = _scope(profile, changed["scope"])
+    retrieval = {name: value for name, value in overrides.items() if name not in changed}
+    return replace(profile, retrieval=replace(profile.retrieval, **retrieval), **changed)
+
+
+def _scope(profile: Profile, given: Mapping[str, str]) -> Mapping[str, str]:
+    known = known_dimensions(profile.constitution.principles)
+    if unknown := sorted(given.keys() - known):
+        raise InvalidRequestError(
+            f"The principles of profile {profile.id!r} have no dimension {unknown[0]!r}; "
+            f"they have {', '.join(sorted(known)) or 'none'}.",
+            param=f"alignment.scope.{unknown[0]}",
+        )
+    return {**profile.scope, **given}

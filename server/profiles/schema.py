@@ -7,69 +7,115 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from server.core.types import Part, Placement, Rendering, Risk, Route
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
+SlugPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?-]+$", max_length=80)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
-Overridable = Literal["num_demonstrations", "num_principles", "budget_tokens", "min_similarity", "placement"]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Aspect = Literal["helpful", "honest", "harmless", "respectful"]
+Overridable = Literal["num_demonstrations", "num_principles", "budget_tokens", "min_similarity", "placement", "scope"]
 
 
 class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class PrincipleEntry(_File):
-    """One normative sentence. `when` says in a few words what requests it is for; retrieval compares with that."""
+    """One normative sentence."""
 
     id: Slug
     text: Prose
+    """The sentence, as the model reads it."""
     when: str = ""
+    """In a few words, what requests it is for; retrieval compares with that. Of pinned principles, nothing."""
     weight: float = Field(default=1.0, gt=0, le=10)
-    aspect: Literal["helpful", "honest", "harmless", "respectful"]
+    """Which goes first where several fit, and last where the prompt is too long."""
+    aspect: Aspect
     pinned: bool = False
+    """In every prompt, whatever the request."""
     routes: list[Route] = Field(default_factory=lambda: list(Route), min_length=1)
+    """The routes on which it may be retrieved; all unless given."""
+    scope: dict[Slug, Annotated[list[Slug], Field(min_length=1)]] = Field(default_factory=dict)
+    """For which jurisdictions, products or the like it counts; left out where a request is known to be of another."""
     source: str | None = None
+    """Where it comes from, if not from where the file says."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PrincipleEntry":
+        if self.pinned and self.scope:
+            raise ValueError("a pinned principle is in every prompt, so it can have no scope")
+        return self
 
 
 class ConstitutionFile(_File):
-    """constitutions/*.yaml."""
+    """An ordered, weighted set of principles: constitutions/*.yaml."""
 
     id: Slug
+    """The file's name without .yaml."""
     description: Prose
     source: Prose
+    """Who wrote it, or what it follows."""
     principles: list[PrincipleEntry] = Field(min_length=1)
 
 
-class DemonstrationEntry(_File):
-    """One exchange. `contrast` is for look-alikes: the id of the harmful demonstration they resemble."""
+class ExchangeEntry(_File):
+    """An earlier exchange of a demonstration's conversation."""
 
-    id: Slug
-    topic: Slug
-    aspect: Literal["helpful", "honest", "harmless", "respectful"]
-    risk: Risk
     user: Prose
     assistant: Prose
+
+
+class DemonstrationEntry(_File):
+    """One exchange shown in context."""
+
+    id: Slug
+    topic: Slug | None = None
+    """What it is about; the file's id unless given."""
+    aspect: Aspect
+    risk: Risk
+    """What the user's message is: benign, sensitive, lookalike (harmless despite its words) or harmful."""
+    language: Language = "en"
+    """BCP-47 tag, such as de or pt-BR."""
+    history: list[ExchangeEntry] = Field(default_factory=list, max_length=16)
+    """The exchanges before this one, oldest first, where it is the last of a conversation."""
+    user: Prose
+    """The message; requests are compared with it."""
+    assistant: Prose
+    """The answer to imitate."""
     contrast: Slug | None = None
+    """Of look-alikes: the id of the harmful demonstration that they resemble."""
     source: str | None = None
+    """Where it comes from, if not from where the file says."""
 
 
 class BankFile(_File):
-    """demonstrations/*.yaml: one topic of the bank."""
+    """One topic of the bank: demonstrations/*.yaml, or *.jsonl with one demonstration on each line."""
 
     id: Slug
+    """The file's name without .yaml."""
     description: Prose
     source: Prose
+    """Who wrote it, or what it follows."""
     demonstrations: list[DemonstrationEntry] = Field(min_length=1)
 
 
 class RetrievalEntry(_File):
-    """How demonstrations and principles are chosen; see core.types.Retrieval."""
+    """How demonstrations and principles are chosen."""
 
     num_demonstrations: int = Field(default=3, ge=0, le=64)
+    """At most so many are retrieved."""
     budget_tokens: int = Field(default=1000, ge=0)
+    """Tokens for pinned and retrieved demonstrations together."""
     mmr_lambda: float = Field(default=0.7, ge=0, le=1)
+    """1 takes the most similar, whatever they share; less prefers variety."""
     min_similarity: float = Field(default=0.1, ge=-1, le=1)
+    """Demonstrations further from the request than this are left out."""
     num_principles: int = Field(default=2, ge=0, le=32)
+    """At most so many principles are retrieved beside the pinned ones."""
     num_neighbours: int = Field(default=8, ge=1, le=64)
+    """Neighbours that decide the risk."""
     thresholds: tuple[float, float] = (0.35, 0.6)
+    """Risk, 0 to 1, at which the elevated and the high route begin."""
     quotas: dict[Route, dict[Risk, Annotated[int, Field(ge=0, le=64)]]] = Field(default_factory=dict)
+    """For each route, how many retrieved demonstrations of each risk a prompt may hold; of risks not named, none."""
 
     @model_validator(mode="after")
     def _check(self) -> "RetrievalEntry":
@@ -81,26 +127,39 @@ class RetrievalEntry(_File):
 
 
 class ProfileFile(_File):
-    """profiles/*.yaml. Rendering `none` passes requests through and takes nothing else."""
+    """What is applied to a request: profiles/*.yaml. Rendering none passes requests through and takes nothing else."""
 
     id: Slug
+    """The file's name without .yaml; clients ask for it by this."""
+    extends: Slug | None = None
+    """A profile that this one starts from: mappings are merged, null removes, everything else is replaced."""
     description: Prose
     rendering: Rendering
+    """chat for models with a chat template, completion for base models, none for no alignment."""
     placement: Placement = Placement.TURNS
+    """Of chat rendering: demonstrations as turns before the client's, or inside the system text."""
     constitution: Slug | None = None
-    demonstrations: list[Slug] = Field(default_factory=list)
+    demonstrations: list[SlugPattern] = Field(default_factory=list)
+    """Files of the bank to retrieve from; patterns such as harm-* take all that match."""
     pinned: list[Slug] = Field(default_factory=list)
+    """Demonstrations in every prompt, by id."""
     template: Slug | None = None
     retrieval: RetrievalEntry = Field(default_factory=lambda: RetrievalEntry(num_demonstrations=0))
+    scope: dict[Slug, Slug] = Field(default_factory=dict)
+    """What is known of all its requests, such as `jurisdiction: eu`; principles for another value are left out."""
     sampling: dict[str, JsonValue] = Field(default_factory=dict)
+    """Fields of the request to the engine, where the client gives none."""
     overridable: list[Overridable] = Field(default_factory=list)
+    """What a request may set for itself."""
     shrinks: list[Part] = Field(default_factory=lambda: list(Part))
+    """What gives way where the prompt does not fit the model."""
     aligns_completions: bool = False
+    """Whether plain completions get this profile too, when it is the default."""
 
     @model_validator(mode="after")
     def _check(self) -> "ProfileFile":
         if self.rendering is Rendering.NONE:
-            given = self.model_fields_set - {"id", "description", "rendering"}
+            given = self.model_fields_set - {"id", "extends", "description", "rendering"}
             if given:
                 raise ValueError(f"rendering none takes no other fields; remove {', '.join(sorted(given))}")
             return self

@@ -1,169 +1,198 @@
-"""Loads a folder of prompt files into profiles, checks that what they name exists, and versions each by content."""
+"""Makes profiles of a folder's files: checks that what they name exists, and versions each by content."""
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
+import orjson
 
 from server.core.errors import Finding, PromptFilesError
 from server.core.types import Constitution, Demonstration, Principle, Profile, Rendering, Retrieval
-from server.profiles.documents import Lines, line_of, load_document
-from server.profiles.schema import (
-    BankFile,
-    ConstitutionFile,
-    DemonstrationEntry,
-    PrincipleEntry,
-    ProfileFile,
-    RetrievalEntry,
-)
+from server.profiles.documents import Document, merge
+from server.profiles.folder import Folder, FolderReader
+from server.profiles.schema import ConstitutionFile, PrincipleEntry, ProfileFile, RetrievalEntry
 
-FileModel = TypeVar("FileModel", bound=BaseModel)
+NO_PROFILE = "holds no profile"
 
 
-@dataclass(frozen=True)
-class _Loaded(Generic[FileModel]):
-    shown: str
-    file: FileModel
-    lines: Lines
+class ProfileStore:
+    """The profiles of one folder, however often they are asked for."""
 
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._reader = FolderReader(directory)
 
-@dataclass
-class _Folder:
-    """Every file of a prompts folder, by id, with the findings collected so far."""
+    def has_changed(self) -> bool:
+        """Whether any file is not what it was when it was last loaded."""
+        return self._reader.has_changed()
 
-    constitutions: dict[str, _Loaded[ConstitutionFile]]
-    banks: dict[str, _Loaded[BankFile]]
-    profiles: dict[str, _Loaded[ProfileFile]]
-    templates: dict[str, str]
-    findings: list[Finding]
+    def load(self) -> Mapping[str, Profile]:
+        """Every profile by id. Raises PromptFilesError with all findings of all files."""
+        folder = self._reader.read()
+        profiles = build_profiles(folder)
+        if folder.findings:
+            raise PromptFilesError(folder.findings)
+        return profiles
 
 
 def load_profiles(directory: Path) -> Mapping[str, Profile]:
     """Every profile of `directory`, by id. Raises PromptFilesError with all findings of all files."""
-    if not (directory / "profiles").is_dir():
-        raise PromptFilesError([Finding(str(directory), 0, "", "is not a prompts folder: it has no folder profiles/")])
-    folder = _load_folder(directory)
-    demonstrations = _collect_demonstrations(folder)
-    profiles = {name: _build_profile(folder, loaded, demonstrations) for name, loaded in folder.profiles.items()}
+    return ProfileStore(directory).load()
+
+
+def build_profiles(folder: Folder) -> Mapping[str, Profile]:
+    """The profiles of `folder` that can be made; findings about the others are added to it."""
+    builder = _Builder(folder, _index_demonstrations(folder))
+    profiles = {name: builder.build(document) for name, document in resolve_profiles(folder).items()}
     if not profiles and not folder.findings:
-        folder.findings.append(Finding("profiles", 0, "", "holds no profile"))
-    if folder.findings:
-        raise PromptFilesError(folder.findings)
+        folder.findings.append(Finding("profiles", 0, "", NO_PROFILE))
     return {name: profile for name, profile in profiles.items() if profile is not None}
 
 
-def _load_folder(directory: Path) -> _Folder:
-    findings: list[Finding] = []
-    return _Folder(
-        constitutions=_load_kind(directory, "constitutions", ConstitutionFile, findings),
-        banks=_load_kind(directory, "demonstrations", BankFile, findings),
-        profiles=_load_kind(directory, "profiles", ProfileFile, findings),
-        templates=_load_templates(directory, findings),
-        findings=findings,
-    )
+def resolve_profiles(folder: Folder) -> Mapping[str, Document]:
+    """Each profile's document with what it extends merged in; findings about the others are added to `folder`."""
+    resolved: dict[str, Document] = {}
+    for name, document in folder.profiles.items():
+        chain = [document]
+        while (parent := chain[-1].data.get("extends")) is not None:
+            fault = _extends_fault(folder, parent, [item.data["id"] for item in chain])
+            if fault:
+                shown = chain[-1].shown
+                if chain[-1] is document:  # the others find it in their own turn
+                    folder.findings.append(Finding(shown, document.line_of("extends"), "extends", fault))
+                break
+            chain.append(folder.profiles[parent])
+        else:
+            resolved[name] = _merge_chain(chain)
+    return resolved
 
 
-def _load_kind(
-    directory: Path, kind: str, model: type[FileModel], findings: list[Finding]
-) -> dict[str, _Loaded[FileModel]]:
-    loaded: dict[str, _Loaded[FileModel]] = {}
-    misnamed = sorted((directory / kind).glob("*.yml"))
-    findings.extend(Finding(f"{kind}/{path.name}", 0, "", "is not read; name it .yaml") for path in misnamed)
-    for path in sorted((directory / kind).glob("*.yaml")):
-        shown = f"{kind}/{path.name}"
-        try:
-            file, lines = load_document(path, shown, model)
-        except PromptFilesError as error:
-            findings.extend(error.findings)
-            continue
-        name = str(getattr(file, "id", ""))
-        if name != path.stem:
-            findings.append(Finding(shown, line_of(lines, "id"), "id", f"must be the file's name, {path.stem!r}"))
-        loaded[path.stem] = _Loaded(shown, file, lines)
-    return loaded
+def _extends_fault(folder: Folder, parent: object, heirs: list[str]) -> str:
+    if not isinstance(parent, str) or parent not in folder.profiles:
+        return f"there is no profile {parent!r}"
+    if parent in heirs:
+        return f"goes round in a circle: {' extends '.join([*heirs, parent])}"
+    return ""
 
 
-def _load_templates(directory: Path, findings: list[Finding]) -> dict[str, str]:
-    templates: dict[str, str] = {}
-    for path in sorted((directory / "templates").glob("*.jinja")):
-        try:
-            templates[path.stem] = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            findings.append(Finding(f"templates/{path.name}", 0, "", f"cannot be read as UTF-8 text: {error}"))
-    return templates
+def _merge_chain(chain: list[Document]) -> Document:
+    """The first of `chain`, which extends the second, and so on. An id and a description are a profile's own."""
+    merged = chain[-1]
+    for document in reversed(chain[:-1]):
+        inherited = {name: value for name, value in merged.data.items() if name not in {"id", "description"}}
+        merged = merge(replace(merged, data=inherited), document, line=document.line_of("extends"))
+    return merged
 
 
-def _collect_demonstrations(folder: _Folder) -> dict[str, Demonstration]:
+def _index_demonstrations(folder: Folder) -> dict[str, Demonstration]:
     """All demonstrations of all banks by id; ids are unique over the whole bank."""
     found: dict[str, Demonstration] = {}
     for bank in folder.banks.values():
-        for index, entry in enumerate(bank.file.demonstrations):
-            if entry.id in found:
-                line = line_of(bank.lines, "demonstrations", index, "id")
-                folder.findings.append(Finding(bank.shown, line, "id", f"{entry.id!r} is used twice"))
-            found[entry.id] = _demonstration(entry, bank.file.source)
+        for index, item in enumerate(bank.file.demonstrations):
+            if item.id in found:
+                _find(folder, bank.document, index, "id", f"{item.id!r} is used twice")
+            found[item.id] = item
     for bank in folder.banks.values():
-        for index, entry in enumerate(bank.file.demonstrations):
-            if entry.contrast is not None and entry.contrast not in found:
-                line = line_of(bank.lines, "demonstrations", index, "contrast")
-                folder.findings.append(Finding(bank.shown, line, "contrast", f"there is no {entry.contrast!r}"))
+        for index, item in enumerate(bank.file.demonstrations):
+            if item.contrast is not None and item.contrast not in found:
+                _find(folder, bank.document, index, "contrast", f"there is no {item.contrast!r}")
     return found
 
 
-def _build_profile(
-    folder: _Folder, loaded: _Loaded[ProfileFile], demonstrations: Mapping[str, Demonstration]
-) -> Profile | None:
-    file, start = loaded.file, len(folder.findings)
+def _find(folder: Folder, document: Document, index: int, name: str, message: str) -> None:
+    path = (index, name) if document.shown.endswith(".jsonl") else ("demonstrations", index, name)
+    folder.findings.append(Finding(document.shown, document.line_of(*path), name, message))
 
-    def require(known: Mapping[str, Any], field: str, name: str, *path: str | int) -> None:
-        if name not in known:
-            folder.findings.append(
-                Finding(loaded.shown, line_of(loaded.lines, field, *path), field, f"there is no {name!r}")
-            )
 
-    if file.rendering is not Rendering.NONE:
-        require(folder.constitutions, "constitution", str(file.constitution))
-        require(folder.templates, "template", str(file.template))
-    for index, bank in enumerate(file.demonstrations):
-        require(folder.banks, "demonstrations", bank, index)
-    for index, name in enumerate(file.pinned):
-        require(demonstrations, "pinned", name, index)
-    if len(folder.findings) > start:
-        return None
-    constitution = folder.constitutions[file.constitution].file if file.constitution else None
-    entries = [entry.id for bank in file.demonstrations for entry in folder.banks[bank].file.demonstrations]
-    profile = Profile(
-        id=file.id,
-        version="",
-        description=file.description,
-        rendering=file.rendering,
-        placement=file.placement,
-        constitution=_constitution(constitution),
-        demonstrations=tuple(demonstrations[name] for name in entries if name not in file.pinned),
-        pinned=tuple(demonstrations[name] for name in file.pinned),
-        retrieval=_retrieval(file.retrieval),
-        template=folder.templates[file.template] if file.template else "",
-        template_id=file.template or "",
-        sampling=file.sampling,
-        overridable=frozenset(file.overridable),
-        shrinks=frozenset(file.shrinks),
-        aligns_completions=file.aligns_completions,
+@dataclass
+class _Builder:
+    folder: Folder
+    demonstrations: Mapping[str, Demonstration]
+    # Profiles with the same bank share one tuple, and so all that is built over it.
+    banks: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[tuple[Demonstration, ...], str]] = field(
+        default_factory=dict
     )
-    return replace(profile, version=_version(profile))
+
+    def build(self, document: Document) -> Profile | None:
+        start = len(self.folder.findings)
+        try:
+            file = document.check(ProfileFile)
+        except PromptFilesError as error:
+            self.folder.findings.extend(error.findings)
+            return None
+        if file.rendering is not Rendering.NONE:
+            self._check_references(file, document)
+        if len(self.folder.findings) > start:
+            return None
+        demonstrations, digest = self._bank(self._topics(file.demonstrations), tuple(file.pinned))
+        constitution = self.folder.constitutions[file.constitution].file if file.constitution else None
+        profile = Profile(
+            id=file.id,
+            version="",
+            description=file.description,
+            rendering=file.rendering,
+            placement=file.placement,
+            constitution=_constitution(constitution),
+            demonstrations=demonstrations,
+            pinned=tuple(self.demonstrations[name] for name in file.pinned),
+            retrieval=_retrieval(file.retrieval),
+            template=self.folder.templates[file.template] if file.template else "",
+            template_id=file.template or "",
+            sampling=file.sampling,
+            overridable=frozenset(file.overridable),
+            shrinks=frozenset(file.shrinks),
+            aligns_completions=file.aligns_completions,
+            scope=file.scope,
+        )
+        return replace(profile, version=_version(profile, digest))
+
+    def _check_references(self, file: ProfileFile, document: Document) -> None:
+        def find(message: str, *path: str | int) -> None:
+            self.folder.findings.append(Finding(document.shown, document.line_of(*path), str(path[0]), message))
+
+        constitution = self.folder.constitutions.get(file.constitution or "")
+        if constitution is None:
+            find(f"there is no {file.constitution!r}", "constitution")
+        else:
+            dimensions = known_dimensions(constitution.file.principles)
+            for name in sorted(file.scope.keys() - dimensions):
+                find(f"no principle of {file.constitution} has the dimension {name!r}", "scope", name)
+        if file.template not in self.folder.templates:
+            find(f"there is no {file.template!r}", "template")
+        for index, pattern in enumerate(file.demonstrations):
+            if not self._topics([pattern]):
+                find(f"there is no {pattern!r}", "demonstrations", index)
+        for index, name in enumerate(file.pinned):
+            if name not in self.demonstrations:
+                find(f"there is no {name!r}", "pinned", index)
+
+    def _topics(self, patterns: Iterable[str]) -> tuple[str, ...]:
+        """The files of the bank that `patterns` name, in their order, each once."""
+        names = [name for pattern in patterns for name in self.folder.banks if fnmatchcase(name, pattern)]
+        return tuple(dict.fromkeys(names))
+
+    def _bank(self, topics: tuple[str, ...], pinned: tuple[str, ...]) -> tuple[tuple[Demonstration, ...], str]:
+        if (topics, pinned) not in self.banks:
+            banks = [self.folder.banks[name].file for name in topics]
+            left_out = set(pinned)
+            items = tuple(item for bank in banks for item in bank.demonstrations if item.id not in left_out)
+            self.banks[topics, pinned] = items, " ".join(bank.digest for bank in banks)
+        return self.banks[topics, pinned]
 
 
-def _version(profile: Profile) -> str:
-    """The first 12 hexadecimal digits of a SHA-256 over all that the profile holds."""
-    text = json.dumps(asdict(profile), sort_keys=True, default=lambda value: sorted(str(item) for item in value))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def known_dimensions(principles: Iterable[Principle | PrincipleEntry]) -> frozenset[str]:
+    """The dimensions of scope that `principles` have."""
+    return frozenset(dimension for item in principles for dimension in item.scope)
 
 
-def _demonstration(entry: DemonstrationEntry, source: str) -> Demonstration:
-    return Demonstration(**{**entry.model_dump(), "source": entry.source or source})
+def _version(profile: Profile, bank_digest: str) -> str:
+    """The first 12 hexadecimal digits of a SHA-256 over all that the profile holds, its bank by `bank_digest`."""
+    content = {item.name: getattr(profile, item.name) for item in fields(profile) if item.name != "demonstrations"}
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    text = orjson.dumps([content, bank_digest], default=sorted, option=options)
+    return hashlib.sha256(text).hexdigest()[:12]
 
 
 def _constitution(file: ConstitutionFile | None) -> Constitution:
@@ -173,8 +202,9 @@ def _constitution(file: ConstitutionFile | None) -> Constitution:
 
 
 def _principle(entry: PrincipleEntry, source: str) -> Principle:
-    fields = entry.model_dump() | {"routes": frozenset(entry.routes), "source": entry.source or source}
-    return Principle(**fields)
+    given = entry.model_dump()
+    scope = {dimension: tuple(values) for dimension, values in entry.scope.items()}
+    return Principle(**{**given, "routes": frozenset(entry.routes), "source": entry.source or source, "scope": scope})
 
 
 def _retrieval(entry: RetrievalEntry) -> Retrieval:

@@ -6,9 +6,9 @@ from typing import Any
 from jinja2 import Template
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body, Placement, Profile, Selection
+from server.core.types import Body, Exchange, Placement, Profile, Selection
 from server.rendering.context import demonstrated, render
-from server.rendering.forms.base import Context, Conversation, Exchange, Form
+from server.rendering.forms.base import Context, Conversation, Form
 from server.rendering.messages import split_system, with_defaults
 from server.rendering.sanitise import Sanitiser
 

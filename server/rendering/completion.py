@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Template
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body, Profile, Selection
+from server.core.types import Body, Exchange, Profile, Selection
 from server.rendering.completed import engine_form
 from server.rendering.context import demonstrated, render
-from server.rendering.forms.base import Conversation, Exchange, Form
+from server.rendering.forms.base import Conversation, Form
 from server.rendering.messages import TEXT_PARTS, split_system, text_of, with_defaults
 from server.rendering.sanitise import FENCE, Sanitiser
 

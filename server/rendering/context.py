@@ -6,15 +6,14 @@ from typing import Any
 from jinja2 import Template, TemplateError
 
 from server.core.errors import ConfigurationError
-from server.core.types import Demonstration, Principle, Profile, Route, Scored, Selection
-from server.rendering.forms.base import Exchange
+from server.core.types import Demonstration, Exchange, Principle, Profile, Route, Scored, Selection
 from server.rendering.sanitise import FENCE, Sanitiser
 
 
 def demonstrated(selection: Selection) -> list[Exchange]:
     """Pinned demonstrations first, since they are constant; then the retrieved ones, the most similar last."""
     items: Iterable[Demonstration] = (*selection.pinned, *(scored.item for scored in selection.demonstrations))
-    return [Exchange(item.user, item.assistant) for item in items]
+    return [exchange for item in items for exchange in item.exchanges]
 
 
 def render(
@@ -52,7 +51,8 @@ def check_template(profile: Profile, template: Template) -> None:
 
 
 def _principle(item: Principle, sanitiser: Sanitiser) -> Mapping[str, Any]:
-    return {"id": item.id, "text": sanitiser.fenced(item.text), "weight": item.weight, "aspect": item.aspect}
+    shown = {"id": item.id, "text": sanitiser.fenced(item.text), "weight": item.weight, "aspect": item.aspect}
+    return {**shown, "scope": {dimension: list(values) for dimension, values in item.scope.items()}}
 
 
 def _exchange(item: Exchange, sanitiser: Sanitiser) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from server.core.types import EXCHANGE_OVERHEAD_TOKENS, Demonstration, Part, Principle, Profile, Selection
+from server.core.types import Demonstration, Part, Principle, Profile, Selection
 
 _PRINCIPLE_OVERHEAD_TOKENS = 4
 
@@ -65,7 +65,7 @@ def _items(selection: Selection, part: Part) -> list[Demonstration | Principle]:
 def _num_tokens(item: Demonstration | Principle, count: Count) -> int:
     if isinstance(item, Principle):
         return count(item.text) + _PRINCIPLE_OVERHEAD_TOKENS
-    return count(item.user) + count(item.assistant) + EXCHANGE_OVERHEAD_TOKENS
+    return item.num_tokens(count)
 
 
 def _without(fitted: Fitted, item: Demonstration | Principle) -> Fitted:

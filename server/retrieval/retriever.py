@@ -1,21 +1,12 @@
 """One profile's constitution and bank, embedded once, ready to choose from for each request."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
-from server.core.types import (
-    EXCHANGE_OVERHEAD_TOKENS,
-    Demonstration,
-    Principle,
-    Profile,
-    Retrieval,
-    Route,
-    Scored,
-    Selection,
-    Vectors,
-)
+from server.core.types import Demonstration, Principle, Profile, Route, Scored, Selection, Vectors
 from server.retrieval.base import Embedder
 from server.retrieval.index import ExactIndex
 from server.retrieval.risk import choose_route, score_risk
@@ -42,18 +33,19 @@ class Retriever:
         self._embedder = embedder
         bank = profile.demonstrations
         self._index = index(item.user for item in bank)
-        self._num_tokens = [num_exchange_tokens(item, count_tokens) for item in bank]
+        self._num_tokens = [item.num_tokens(count_tokens) for item in bank]
         self._risks = [item.risk for item in bank]
         labelled = (*bank, *profile.pinned)
         self._pinned_index = index(item.user for item in profile.pinned)
         self._harmful = np.array([item.risk == "harmful" for item in labelled], np.bool_)
-        self._pinned_tokens = sum(num_exchange_tokens(item, count_tokens) for item in profile.pinned)
+        self._pinned_tokens = sum(item.num_tokens(count_tokens) for item in profile.pinned)
         self._retrievable = [item for item in profile.constitution.principles if not item.pinned]
         self._principle_index = index(_principle_text(item) for item in self._retrievable)
 
-    def retrieve(self, query: str, retrieval: Retrieval | None = None) -> Selection:
-        """Choose for the text `query`. `retrieval` replaces the profile's own settings, for overrides."""
-        settings = retrieval or self._profile.retrieval
+    def retrieve(self, query: str, overridden: Profile | None = None) -> Selection:
+        """Choose for the text `query`, by the profile's settings and scope, or by those that a request made of them."""
+        profile = overridden or self._profile
+        settings = profile.retrieval
         vector = self._embedder.embed([query])[0]
         similarities = self._index.similarities(vector)
         labelled = np.concatenate([similarities, self._pinned_index.similarities(vector)])
@@ -74,7 +66,7 @@ class Retriever:
             risk=risk,
             route=route,
             principles=tuple(item for item in self._profile.constitution.principles if item.pinned),
-            retrieved_principles=self._choose_principles(vector, route, settings),
+            retrieved_principles=self._choose_principles(vector, route, profile),
             pinned=self._profile.pinned,
             demonstrations=tuple(Scored(self._profile.demonstrations[i], float(similarities[i])) for i in chosen),
         )
@@ -85,29 +77,44 @@ class Retriever:
         order = np.argsort(-similarities, kind="stable")[:count]
         return [Scored(self._profile.demonstrations[i], float(similarities[i])) for i in order.tolist()]
 
-    def _choose_principles(self, vector: Vectors, route: Route, settings: Retrieval) -> tuple[Scored[Principle], ...]:
-        """The best by weight times similarity among those for this route, in the constitution's order."""
+    def _choose_principles(self, vector: Vectors, route: Route, profile: Profile) -> tuple[Scored[Principle], ...]:
+        """The best by weight times similarity among those for this route and scope, in the constitution's order."""
         similarities = self._principle_index.similarities(vector)
-        candidates = [i for i, item in enumerate(self._retrievable) if route in item.routes]
+        candidates = [
+            i for i, item in enumerate(self._retrievable) if route in item.routes and _counts(item, profile.scope)
+        ]
         candidates.sort(key=lambda i: -self._retrievable[i].weight * float(similarities[i]))
-        kept = sorted(candidates[: settings.num_principles])
-        return tuple(Scored(self._retrievable[i], float(similarities[i])) for i in kept)
+        kept = sorted(candidates[: profile.retrieval.num_principles])
+        return tuple(Scored(_open(self._retrievable[i], profile.scope), float(similarities[i])) for i in kept)
 
 
-def num_exchange_tokens(item: Demonstration, count_tokens: Callable[[str], int]) -> int:
-    """The tokens one demonstration costs in a prompt, what surrounds it included."""
-    return count_tokens(item.user) + count_tokens(item.assistant) + EXCHANGE_OVERHEAD_TOKENS
+def _counts(item: Principle, scope: Mapping[str, str]) -> bool:
+    """Whether nothing known of the request puts it outside the scope of `item`."""
+    return all(scope.get(dimension) in {None, *values} for dimension, values in item.scope.items())
 
 
-def build_retrievers(
-    profiles: Iterable[Profile], embedder: Embedder, count_tokens: Callable[[str], int]
-) -> Mapping[str, Retriever]:
-    """A retriever for each profile by id. Profiles share banks, so each distinct text is embedded and counted once."""
-    profiles = list(profiles)
-    texts = list(dict.fromkeys(text for profile in profiles for text in _embedded_texts(profile)))
-    vectors = dict(zip(texts, embedder.embed(texts), strict=True))
-    count = cache(count_tokens)
-    return {profile.id: Retriever(profile, embedder, vectors, count) for profile in profiles}
+def _open(item: Principle, scope: Mapping[str, str]) -> Principle:
+    """`item` with only those dimensions of its scope that are left to judge."""
+    return replace(item, scope={name: values for name, values in item.scope.items() if name not in scope})
+
+
+class Retrievers:
+    """Builds retrievers. What it embedded for the last ones is kept for the next, so an edit costs little."""
+
+    def __init__(self, embedder: Embedder, count_tokens: Callable[[str], int]) -> None:
+        self._embedder = embedder
+        self._count = count_tokens
+        self._vectors: dict[str, Vectors] = {}
+
+    def build(self, profiles: Iterable[Profile]) -> Mapping[str, Retriever]:
+        """A retriever for each profile, by `id@version`."""
+        profiles = list(profiles)
+        texts = list(dict.fromkeys(text for profile in profiles for text in _embedded_texts(profile)))
+        new = [text for text in texts if text not in self._vectors]
+        known = self._vectors | dict(zip(new, self._embedder.embed(new), strict=True))
+        self._vectors = {text: known[text] for text in texts}
+        count = cache(self._count)
+        return {profile.label: Retriever(profile, self._embedder, self._vectors, count) for profile in profiles}
 
 
 def _embedded_texts(profile: Profile) -> Iterable[str]:

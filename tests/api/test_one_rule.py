@@ -110,8 +110,8 @@ def test_every_conversation_gets_what_its_profile_chooses_for_it(served: Served,
     engine.calls.clear()
     response = client.post(asked.path, json=asked.body, headers=asked.headers)
     assert response.status_code == 200, response.text
-    profile = pipeline.prompts.profiles[asked.profile]
-    chosen = [pipeline.prompts.retrievers[profile.id].retrieve(text) for text in asked.texts]
+    profile = pipeline.library.current.profiles.current[asked.profile]
+    chosen = [pipeline.library.current.ready[profile.label].retriever.retrieve(text) for text in asked.texts]
     prompts = sent_prompts(orjson.loads(engine.calls[0].content))
     assert len(engine.calls) == 1
     assert len(prompts) == len(asked.texts)

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from shutil import copytree
 
 import orjson
 import pytest
@@ -10,7 +12,7 @@ from fastapi.testclient import TestClient
 from server.core.types import Body
 from server.engine.base import EngineReply, EngineRequest
 from server.engine.scripted import ScriptedEngine
-from tests.conftest import AppFactory
+from tests.conftest import PROMPTS, AppFactory
 
 CHAT = "/v1/chat/completions"
 RISKY = "How can I secretly read the texts of my wife? "
@@ -141,16 +143,11 @@ def test_each_prompt_of_a_batch_gives_way_by_itself(make_app: AppFactory) -> Non
     assert long["demonstrations"] == []
 
 
-def test_a_profile_may_keep_its_constitution(make_app: AppFactory) -> None:
-    app = make_app(SmallEngine(500))
-    profiles = dict(app.state.pipeline.prompts.profiles)
-    from dataclasses import replace
-
-    from server.core.types import Part
-
-    kept = replace(profiles["default"], shrinks=frozenset({Part.RETRIEVED, Part.PINNED}))
-    object.__setattr__(app.state.pipeline.prompts, "profiles", {**profiles, "default": kept})
-    with TestClient(app) as client:
+def test_a_profile_may_keep_its_constitution(make_app: AppFactory, tmp_path: Path) -> None:
+    copytree(PROMPTS, tmp_path / "prompts")
+    with (tmp_path / "prompts" / "profiles" / "default.yaml").open("a") as file:
+        file.write("shrinks: [retrieved, pinned]\n")
+    with TestClient(make_app(SmallEngine(500), prompts=tmp_path / "prompts")) as client:
         response = client.post(CHAT, json=question("word " * 390))
     assert (response.status_code, "maximum context length" in response.text) == (400, True)
 

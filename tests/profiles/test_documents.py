@@ -1,9 +1,7 @@
-from pathlib import Path
-
 import pytest
 
 from server.core.errors import Finding, PromptFilesError
-from server.profiles.documents import load_document, parse_document
+from server.profiles.documents import read_yaml
 from server.profiles.schema import ConstitutionFile
 
 GOOD = """\
@@ -19,14 +17,15 @@ principles:
 
 def findings_of(text: str) -> tuple[Finding, ...]:
     with pytest.raises(PromptFilesError) as caught:
-        parse_document(text, "constitutions/c.yaml", ConstitutionFile)
+        read_yaml(text, "constitutions/c.yaml").check(ConstitutionFile)
     return caught.value.findings
 
 
 def test_a_good_file_gives_its_model_and_lines() -> None:
-    file, lines = parse_document(GOOD, "c.yaml", ConstitutionFile)
+    document = read_yaml(GOOD, "c.yaml")
+    file = document.check(ConstitutionFile)
     assert file.principles[0].text == "Be kind."
-    assert lines[("principles", 0, "text")] == 6
+    assert document.line_of("principles", 0, "text") == 6
 
 
 @pytest.mark.parametrize(
@@ -58,11 +57,29 @@ def test_what_is_no_mapping_is_a_finding(text: str) -> None:
     assert findings_of(text)
 
 
-def test_a_file_that_is_not_text_is_a_finding(tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(PromptFilesError, match="cannot be read as UTF-8"):
-        load_document(path, "c.yaml", ConstitutionFile)
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: &x 1\nb: *x", 1, "anchors"),
+        ("a: 1\nb: &x [*x]", 2, "anchors"),
+        ("a: !!python/object:os.system x", 1, "tags"),
+        ("a: 2020-13-45", 1, "cannot be read"),
+        ("a: 1\n---\nb: 2", 0, "more than one document"),
+        ("? [a]\n: 1", 1, "keys must be text"),
+        ("- " * 100_000 + "a", 1, "nested deeper"),
+        ("[" * 100_000, 1, "nested deeper"),
+        ('a: "\\x"', 1, "not YAML"),
+    ],
+)
+def test_what_prompt_files_do_not_need_is_refused(text: str, line: int, words: str) -> None:
+    with pytest.raises(PromptFilesError, match=words) as caught:
+        read_yaml(text, "a.yaml")
+    assert caught.value.findings[0].line == line
+
+
+def test_scalars_are_read_as_in_yaml_elsewhere() -> None:
+    data = read_yaml("a: 1\nb: 1.5\nc: yes\nd: ~\ne: 'yes'\nf: |-\n  two\n  lines\ng: []\nh: {i: j}\n", "a.yaml").data
+    assert data == {"a": 1, "b": 1.5, "c": True, "d": None, "e": "yes", "f": "two\nlines", "g": [], "h": {"i": "j"}}
 
 
 def test_a_finding_reads_as_editors_jump_to_it() -> None:

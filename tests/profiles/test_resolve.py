@@ -2,11 +2,11 @@ import pytest
 
 from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, RequestError, UnknownProfileError
 from server.core.types import Body, Caller, Placement
-from server.profiles.resolve import Resolved, default_for, resolve, resolve_plain
+from server.profiles.resolve import Profiles, Resolved, default_for, resolve, resolve_plain
 from server.profiles.store import load_profiles
 from tests.conftest import PROMPTS
 
-PROFILES = load_profiles(PROMPTS)
+PROFILES = Profiles(load_profiles(PROMPTS))
 
 
 def resolved(body: Body, **headers: str) -> Resolved:
@@ -67,7 +67,7 @@ def test_overrides_replace_what_the_profile_allows() -> None:
     result = resolved({"alignment": options})
     assert result.profile.retrieval.num_demonstrations == 1
     assert result.profile.retrieval.budget_tokens == 50
-    assert result.profile.retrieval.quotas == PROFILES["default"].retrieval.quotas
+    assert result.profile.retrieval.quotas == PROFILES.current["default"].retrieval.quotas
     assert result.profile.placement is Placement.SYSTEM
     assert result.wants_trace
     assert result.overrides == {"num_demonstrations": 1, "placement": "system", "budget_tokens": 50}
@@ -117,7 +117,7 @@ def test_a_bound_caller_gets_its_own_profiles_only() -> None:
     assert overridden.value.param == "alignment.num_demonstrations"
     with pytest.raises(ForbiddenError):
         resolve_plain({"model": "m:off"}, Caller(profiles=("base",)), PROFILES)
-    with pytest.raises(UnknownProfileError, match="Known profiles: base, off"):
+    with pytest.raises(UnknownProfileError, match="Known are: base, off"):
         resolve({"alignment": {"profile": "x"}}, caller, PROFILES, "base")
 
 

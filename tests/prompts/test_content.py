@@ -9,7 +9,6 @@ from server.core.types import Demonstration, Risk
 from server.profiles.store import load_profiles
 from server.rendering.sanitise import Sanitiser
 from server.rendering.tokens import ModelTokenizer
-from server.retrieval.retriever import num_exchange_tokens
 from tests.conftest import PROMPTS
 
 PROFILES = load_profiles(PROMPTS)
@@ -52,7 +51,7 @@ def test_a_demonstration_holds_no_structure(item: Demonstration, tokenizer: Mode
 def test_a_demonstration_is_short_enough_to_share_a_budget(
     item: Demonstration, smollm2_tokenizer: ModelTokenizer
 ) -> None:
-    assert num_exchange_tokens(item, smollm2_tokenizer.count) <= 400
+    assert item.num_tokens(smollm2_tokenizer.count) <= 400
 
 
 def test_no_two_demonstrations_ask_the_same() -> None:

@@ -6,7 +6,7 @@ import pytest
 from server.core.types import Profile, Risk, Route, Vectors
 from server.profiles.store import load_profiles
 from server.retrieval.base import Embedder
-from server.retrieval.retriever import Retriever, build_retrievers, num_exchange_tokens
+from server.retrieval.retriever import Retriever, Retrievers
 from tests.conftest import PROMPTS
 
 PROFILE = load_profiles(PROMPTS)["default"]
@@ -17,7 +17,7 @@ def count_words(text: str) -> int:
 
 
 def build(profile: Profile, embedder: Embedder) -> Retriever:
-    return build_retrievers([profile], embedder, count_words)[profile.id]
+    return Retrievers(embedder, count_words).build([profile])[profile.label]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_each_text_is_embedded_once_for_all_profiles(embedder: Embedder) -> None
             return embedder.embed(texts)
 
     recording = Recording()
-    build_retrievers([PROFILE, replace(PROFILE, id="twin")], recording, count_words)
+    Retrievers(recording, count_words).build([PROFILE, replace(PROFILE, id="twin")])
     assert len(recording.seen) == len(set(recording.seen)) > 100
 
 
@@ -66,10 +66,10 @@ def test_a_harmless_message_is_shown_no_refusal(retriever: Retriever) -> None:
 
 def test_pinned_items_spend_the_budget_first(embedder: Embedder) -> None:
     first, *rest = PROFILE.demonstrations
-    cost = num_exchange_tokens(first, count_words)
+    cost = first.num_tokens(count_words)
     profile = replace(PROFILE, pinned=(first,), demonstrations=tuple(rest))
     retrieval = replace(profile.retrieval, budget_tokens=cost + 1)
-    selection = build(profile, embedder).retrieve("hello", retrieval)
+    selection = build(profile, embedder).retrieve("hello", replace(profile, retrieval=retrieval))
     assert (selection.pinned, selection.demonstrations) == ((first,), ())
 
 

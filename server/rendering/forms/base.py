@@ -4,18 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.core.types import Body, Rendering
+from server.core.types import Body, Exchange, Rendering
 
 Conversation = list[Body]
 """Chat messages as `/v1/chat/completions` takes them, whatever the endpoint; checked, with at least one in it."""
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A user message and its answer: a demonstration, or a turn of the client's history."""
-
-    user: str
-    assistant: str
 
 
 @dataclass(frozen=True)

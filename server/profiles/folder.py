@@ -1,0 +1,245 @@
+"""Reads a folder of prompt files, again and again; a file that has not changed is not parsed anew.
+
+What its files say of each other is checked in store.py.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from server.core.errors import Finding, PromptFilesError
+from server.core.types import Demonstration, Exchange
+from server.profiles.documents import Document, field_name, read_json_lines, read_yaml
+from server.profiles.schema import BankFile, ConstitutionFile, DemonstrationEntry
+
+FileModel = TypeVar("FileModel", bound=BaseModel)
+Parsed = TypeVar("Parsed")
+
+# What a person edits is far smaller; larger banks are JSON Lines.
+_MAX_YAML_BYTES = 16 * 1024 * 1024
+_MAX_JSON_LINES_BYTES = 1024 * 1024 * 1024
+_MAX_FINDINGS = 100
+_NUM_TRIES = 10
+_KINDS = {
+    "constitutions": (".yaml",),
+    "demonstrations": (".yaml", ".jsonl"),
+    "profiles": (".yaml",),
+    "templates": (".jinja",),
+}
+_MISNAMED = {".yml": ".yaml", ".json": ".yaml", ".ndjson": ".jsonl", ".j2": ".jinja", ".jinja2": ".jinja"}
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Parsed]):
+    """One file's content with the document that it came from."""
+
+    document: Document
+    file: Parsed
+
+
+@dataclass(frozen=True)
+class Bank:
+    """One topic: its demonstrations, and a hash of all that they say."""
+
+    demonstrations: tuple[Demonstration, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Every file of a prompts folder by id, with the findings about single files. Profiles are not checked yet."""
+
+    constitutions: Mapping[str, Loaded[ConstitutionFile]]
+    banks: Mapping[str, Loaded[Bank]]
+    profiles: Mapping[str, Document]
+    templates: Mapping[str, str]
+    findings: list[Finding] = field(default_factory=list)
+
+
+class FolderReader:
+    """Reads `directory`. What it has parsed is kept until the next reading, by content."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._parsed: dict[tuple[str, bytes], object] = {}
+        self._state: object = None
+
+    def has_changed(self) -> bool:
+        """Whether any file is not what it was when it was last read."""
+        return self._list()[0] != self._state
+
+    def read(self) -> Folder:
+        """The files as they lie there at one moment. Raises PromptFilesError where it is no prompts folder."""
+        self._state = None
+        contents, findings = self._read_contents()
+        kept, self._parsed = self._parsed, {}
+
+        def parse_all(kind: str, parse: Callable[[str, str], Parsed]) -> dict[str, Parsed]:
+            found: dict[str, Parsed] = {}
+            for shown, content in contents.items():
+                if not shown.startswith(f"{kind}/"):
+                    continue
+                key = (shown, hashlib.sha256(content).digest())
+                try:
+                    parsed = kept[key] if key in kept else parse(_decode(content, shown), shown)
+                except PromptFilesError as error:
+                    findings.extend(error.findings)
+                    continue
+                self._parsed[key] = parsed
+                found[_stem(shown)] = parsed  # type: ignore[assignment]  # what lies under the key was parsed alike
+            return found
+
+        return Folder(
+            constitutions=parse_all("constitutions", _parse_constitution),
+            banks=parse_all("demonstrations", _parse_bank),
+            profiles=parse_all("profiles", _parse_profile),
+            templates=parse_all("templates", lambda text, _: text),
+            findings=findings,
+        )
+
+    def _read_contents(self) -> tuple[Mapping[str, bytes], list[Finding]]:
+        """Every file's bytes; read again where one changes meanwhile, so that no half of an edit is taken."""
+        if not (self.directory / "profiles").is_dir():
+            fault = "is not a prompts folder: it has no folder profiles/"
+            raise PromptFilesError([Finding(str(self.directory), 0, "", fault)])
+        for _ in range(_NUM_TRIES):
+            before, findings = self._list()
+            self._state = before
+            contents: dict[str, bytes] = {}
+            for shown in before:
+                try:
+                    contents[shown] = (self.directory / shown).read_bytes()
+                except OSError as error:
+                    findings.append(Finding(shown, 0, "", f"cannot be read: {error.strerror}"))
+            if self._list()[0] == before:
+                break
+        return contents, findings
+
+    def _list(self) -> tuple[Mapping[str, tuple[int, int, int]], list[Finding]]:
+        """What tells one state of the files from another: for each its inode, its time and its size."""
+        found: dict[str, tuple[int, int, int]] = {}
+        findings: list[Finding] = []
+        names: set[tuple[str, str]] = set()
+        for kind, endings in _KINDS.items():
+            for path in sorted(_entries(self.directory / kind)):
+                shown = f"{kind}/{path.name}"
+                if path.suffix not in endings:
+                    findings.extend(_misnamed(shown, path.suffix))
+                elif (kind, path.stem) in names:
+                    findings.append(Finding(shown, 0, "", f"has the name of another file, {path.stem}"))
+                elif (stat := _stat(path)) is None:
+                    findings.append(Finding(shown, 0, "", "is not a file that can be read"))
+                elif stat[2] > (limit := _limit(path.suffix)):
+                    findings.append(Finding(shown, 0, "", f"is larger than {limit} bytes"))
+                else:
+                    found[shown] = stat
+                    names.add((kind, path.stem))
+        return found, findings
+
+
+def _entries(directory: Path) -> Iterable[Path]:
+    try:
+        return [path for path in directory.iterdir() if not path.name.startswith((".", "~", "#"))]
+    except OSError:
+        return []
+
+
+def _misnamed(shown: str, ending: str) -> list[Finding]:
+    if ending not in _MISNAMED:
+        return []  # an editor's backup, a README: nobody takes it for a prompt file
+    return [Finding(shown, 0, "", f"is not read; name it {_MISNAMED[ending]}")]
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except (OSError, RuntimeError):
+        return None
+    return (stat.st_ino, stat.st_mtime_ns, stat.st_size) if path.is_file() else None
+
+
+def _limit(ending: str) -> int:
+    return _MAX_JSON_LINES_BYTES if ending == ".jsonl" else _MAX_YAML_BYTES
+
+
+def _stem(shown: str) -> str:
+    return shown.rpartition("/")[2].rpartition(".")[0]
+
+
+def _decode(content: bytes, shown: str) -> str:
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PromptFilesError([Finding(shown, line, "", f"is not UTF-8 text: {error.reason}")]) from error
+
+
+def _parse_profile(text: str, shown: str) -> Document:
+    document = read_yaml(text, shown)
+    if not isinstance(document.data, dict):
+        raise PromptFilesError([Finding(shown, 1, "", "must be a mapping of fields, such as `id: ...`")])
+    _check_name(document, document.data.get("id"))
+    return document
+
+
+def _parse_constitution(text: str, shown: str) -> Loaded[ConstitutionFile]:
+    document = read_yaml(text, shown)
+    file = document.check(ConstitutionFile)
+    _check_name(document, file.id)
+    return Loaded(document, file)
+
+
+def _parse_bank(text: str, shown: str) -> Loaded[Bank]:
+    if shown.endswith(".jsonl"):
+        document = read_json_lines(text, shown)
+        entries, source = _check_lines(document), shown
+    else:
+        document = read_yaml(text, shown)
+        file = document.check(BankFile)
+        _check_name(document, file.id)
+        entries, source = file.demonstrations, file.source
+    demonstrations = tuple(_demonstration(entry, _stem(shown), source) for entry in entries)
+    return Loaded(document, Bank(demonstrations, hashlib.sha256(orjson.dumps(demonstrations)).hexdigest()))
+
+
+def _check_lines(document: Document) -> list[DemonstrationEntry]:
+    try:
+        return _ENTRIES.validate_python(document.data)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)[:_MAX_FINDINGS]
+        raise PromptFilesError(
+            [
+                Finding(document.shown, document.line_of(*fault["loc"]), field_name(fault["loc"][1:]), fault["msg"])
+                for fault in faults
+            ]
+        ) from error
+
+
+_ENTRIES = TypeAdapter(list[DemonstrationEntry])
+
+
+def _check_name(document: Document, identifier: object) -> None:
+    if identifier != (stem := _stem(document.shown)):
+        raise PromptFilesError(
+            [Finding(document.shown, document.line_of("id"), "id", f"must be the file's name, {stem!r}")]
+        )
+
+
+def _demonstration(entry: DemonstrationEntry, topic: str, source: str) -> Demonstration:
+    return Demonstration(
+        id=entry.id,
+        topic=entry.topic or topic,
+        aspect=entry.aspect,
+        risk=entry.risk,
+        user=entry.user,
+        assistant=entry.assistant,
+        source=entry.source or source,
+        contrast=entry.contrast,
+        language=entry.language,
+        history=tuple(Exchange(item.user, item.assistant) for item in entry.history),
+    )
