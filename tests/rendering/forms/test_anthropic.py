@@ -1,9 +1,9 @@
 import pytest
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body
+from server.core.types import Body, Exchange
 from server.rendering.forms.anthropic import AnthropicForm
-from server.rendering.forms.base import Context, Exchange
+from server.rendering.forms.base import Context
 
 FORM = AnthropicForm()
 HELLO: Body = {"role": "user", "content": "Hello"}

@@ -1,8 +1,8 @@
 import pytest
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body
-from server.rendering.forms.base import Context, Exchange
+from server.core.types import Body, Exchange
+from server.rendering.forms.base import Context
 from server.rendering.forms.chat import BatchForm, ChatForm, completion_fields
 
 CONTEXT = Context("Be kind.", [Exchange("2 + 2?", "4")])
