@@ -43,7 +43,7 @@ def create_app(
 
     Raises ConfigurationError for anything wrong with settings or prompt files. `report` is told of long steps.
     """
-    tokenizer = _load_tokenizer(settings, report)
+    tokenizer = load_tokenizer_for(settings, report)
     embedder = embedder or load_embedder(settings, report)
     library = load_library(settings, embedder, tokenizer)
     aligner = Aligner(tokenizer, embedder_name=embedder.name)
@@ -143,7 +143,8 @@ def _default_profile(settings: Settings) -> str:
     return packaged.profile if packaged else "default"
 
 
-def _load_tokenizer(settings: Settings, report: Report) -> Tokenizer:
+def load_tokenizer_for(settings: Settings, report: Report) -> Tokenizer:
+    """What counts tokens for the engine that `settings` name; estimates where that cannot be known."""
     if settings.tokenizer is not None:
         return load_tokenizer(settings.tokenizer, Path(settings.tokenizer).name)
     if settings.engine is EngineKind.UPSTREAM:

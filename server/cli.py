@@ -2,12 +2,11 @@
 
 import logging
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import anyio.to_thread
 import orjson
@@ -17,14 +16,14 @@ from fastapi import FastAPI
 
 from server.api.admission import Admission
 from server.api.starting import starting
+from server.commands.output import fail, remark
+from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
 from server.pipeline import Pipeline
 from server.settings import EmbedderKind, EngineKind, Settings, load_settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Align a frozen model at request time.")
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; by default icalign.toml here.")]
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -58,7 +57,7 @@ def serve(
     try:
         _serve(load_settings(flags, config))
     except IcalignError as error:
-        _fail(error)
+        fail(error)
 
 
 @app.command("config")
@@ -67,7 +66,7 @@ def show_config(config: ConfigOption = None) -> None:
     try:
         settings = load_settings({}, config)
     except IcalignError as error:
-        _fail(error)
+        fail(error)
     shown = settings.model_dump(mode="json")
     typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
 
@@ -81,13 +80,13 @@ def prepare(
     from server.engine.packaged import PACKAGED_MODELS
 
     if model not in PACKAGED_MODELS:
-        _fail(f"There is no packaged model {model!r}; there are {', '.join(PACKAGED_MODELS)}.")
+        fail(f"There is no packaged model {model!r}; there are {', '.join(PACKAGED_MODELS)}.")
     try:
         settings = load_settings({"model": model}, config)
-        load_embedder(settings, _report)
-        typer.echo(model_location(settings, _report))
+        load_embedder(settings, remark)
+        typer.echo(model_location(settings, remark))
     except IcalignError as error:
-        _fail(error)
+        fail(error)
 
 
 def main() -> None:
@@ -144,7 +143,7 @@ class _Server(uvicorn.Server):
                 name: str = answer.body["data"][0]["id"]  # type: ignore[index,call-overload]
                 return name
         except (IcalignError, LookupError, TypeError):
-            _report("The engine does not list its models yet.")
+            remark("The engine does not list its models yet.")
             return "MODEL"
 
     def _announce(self, model: str) -> None:
@@ -156,9 +155,9 @@ class _Server(uvicorn.Server):
         ).decode()
         prompts = self._pipeline.library.current
         names = ", ".join(sorted(prompts.profiles.current))
-        _report(f"Serving {model} at {url}, profile {prompts.default_profile} unless asked otherwise.")
-        _report(f"Ask for another as {model}:PROFILE, with PROFILE one of {names}. Try:")
-        _report(f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'")
+        remark(f"Serving {model} at {url}, profile {prompts.default_profile} unless asked otherwise.")
+        remark(f"Ask for another as {model}:PROFILE, with PROFILE one of {names}. Try:")
+        remark(f"  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'")
 
 
 def _serve(settings: Settings) -> None:
@@ -170,7 +169,7 @@ def _serve(settings: Settings) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     from server.app import create_app
 
-    application = create_app(settings, report=_report)
+    application = create_app(settings, report=remark)
     config = uvicorn.Config(
         application,
         host=settings.host,
@@ -182,14 +181,4 @@ def _serve(settings: Settings) -> None:
     server = _Server(application, config, settings)
     server.run()
     if not server.started:
-        _fail("The server did not start; the reason is above.")
-
-
-def _report(message: str) -> None:
-    typer.echo(message, err=True)
-
-
-def _fail(error: Any) -> NoReturn:
-    for line in str(error).splitlines():
-        typer.echo(f"icalign: {line}", err=True)
-    sys.exit(2)
+        fail("The server did not start; the reason is above.")

@@ -1,0 +1,1 @@
+"""The commands of the prompt editor, one file each; they and cli.py are all that prints."""
