@@ -7,7 +7,7 @@ at once, and a faulty one replaces nothing.
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -119,7 +119,7 @@ class Library:
         templates = _compile_templates(aligned)
         retrievers = self._retrievers.build(aligned)
         ready = {item.label: Ready(item, retrievers[item.label], templates[item.label]) for item in aligned}
-        version = hashlib.sha256(" ".join(sorted(item.label for item in profiles.values())).encode()).hexdigest()[:12]
+        version = version_of(profiles.values())
         self._remember(version, profiles, ready)
         return Prompts(
             version=version,
@@ -139,6 +139,11 @@ class Library:
             del self._history[next(iter(self._history))]
 
 
+def version_of(profiles: Iterable[Profile]) -> str:
+    """A hash of the versions of `profiles` together: 12 hexadecimal digits."""
+    return hashlib.sha256(" ".join(sorted(item.label for item in profiles)).encode()).hexdigest()[:12]
+
+
 def _compile_templates(profiles: Sequence[Profile]) -> Mapping[str, Template]:
     """The template of each profile by label. Raises PromptFilesError with the findings of all."""
     compiled: dict[str, Template] = {}
@@ -151,9 +156,8 @@ def _compile_templates(profiles: Sequence[Profile]) -> Mapping[str, Template]:
                 compiled[profile.template] = compile_template(profile.template, shown)
             templates[profile.label] = compiled[profile.template]
             check_template(profile, templates[profile.label])
-        except ConfigurationError as error:
-            found = error.findings if isinstance(error, PromptFilesError) else [Finding(shown, 0, "", str(error))]
-            findings.extend(item for item in found if item not in findings)
+        except PromptFilesError as error:
+            findings.extend(item for item in error.findings if item not in findings)
     if findings:
         raise PromptFilesError(findings)
     return templates

@@ -5,8 +5,9 @@ from typing import Any
 
 from jinja2 import Template, TemplateError
 
-from server.core.errors import ConfigurationError
+from server.core.errors import ConfigurationError, Finding, PromptFilesError
 from server.core.types import Demonstration, Exchange, Principle, Profile, Route, Scored, Selection
+from server.rendering.environment import line_of
 from server.rendering.sanitise import FENCE, Sanitiser
 
 
@@ -43,11 +44,16 @@ def render(
 
 
 def check_template(profile: Profile, template: Template) -> None:
-    """Render with one of everything, so that a fault shows when it is loaded. Raises ConfigurationError."""
+    """Render with one of everything, so that a fault shows when it is loaded. Raises PromptFilesError."""
     constitution, sample = profile.constitution.principles, Exchange("a message", "an answer")
     selection = Selection(0.0, Route.LOW, constitution, tuple(Scored(item, 0.0) for item in constitution), (), ())
     arguments = {"demonstrations": [sample], "system": "a setting", "exchanges": [sample], "question": "a question"}
-    render(template, profile, selection, Sanitiser(), **arguments)  # type: ignore[arg-type]  # one of each, by name
+    try:
+        render(template, profile, selection, Sanitiser(), **arguments)  # type: ignore[arg-type]  # one of each, by name
+    except ConfigurationError as error:
+        cause = error.__cause__ or error
+        shown, mend = f"templates/{profile.template_id}.jinja", "correct the expression at this line"
+        raise PromptFilesError([Finding(shown, line_of(cause, template), "", str(cause), mend)]) from error
 
 
 def _principle(item: Principle, sanitiser: Sanitiser) -> Mapping[str, Any]:
