@@ -23,6 +23,12 @@ _MAX_DEPTH = 32
 # The parser in C is twenty times as fast, and every wheel of PyYAML has it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MISSING = object()
+# What to do about a fault, by pydantic's name for it.
+_MENDS = {
+    "extra_forbidden": "correct the field's spelling, or take it out",
+    "missing": "add the field",
+    "string_type": "put quotes around the text",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Document:
         message = fault["msg"].removeprefix("Value error, ")
         if not isinstance(fault["input"], dict | list):
             message += f" (found {_short(fault['input'])})"
-        return Finding(self.shown, self.line_of(*location), field_name(location), message)
+        mend = _MENDS.get(fault["type"], "change the value")
+        return Finding(self.shown, self.line_of(*location), field_name(location), message, mend)
 
 
 def field_name(location: Path) -> str:
@@ -112,7 +119,9 @@ def _read_yaml(text: str, shown: str, lines: Lines | None = None) -> Any:
         return _construct(yaml.parse(text, Loader=_Loader), lines)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise PromptFilesError([Finding(shown, line, "", f"is not YAML as used here: {error.problem}")]) from error
+        mend = "mend the indentation, or put quotes around text with a colon or another mark in it"
+        found = Finding(shown, line, "", f"is not YAML as used here: {error.problem}", mend)
+        raise PromptFilesError([found]) from error
     except yaml.YAMLError as error:
         raise PromptFilesError([Finding(shown, 0, "", f"is not YAML: {error}")]) from error
 

@@ -1,7 +1,8 @@
 """Makes profiles of a folder's files: checks that what they name exists, and versions each by content."""
 
+import difflib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -76,7 +77,8 @@ def resolve_profiles(folder: Folder) -> Mapping[str, Document]:
             if fault:
                 shown = chain[-1].shown
                 if chain[-1] is document:  # the others find it in their own turn
-                    folder.findings.append(Finding(shown, document.line_of("extends"), "extends", fault))
+                    mend = f"extend another one of {', '.join(sorted(folder.profiles))}, or none"
+                folder.findings.append(Finding(shown, document.line_of("extends"), "extends", fault, mend))
                 break
             chain.append(folder.profiles[parent])
         else:
@@ -107,18 +109,24 @@ def _index_demonstrations(folder: Folder) -> dict[str, Demonstration]:
     for bank in folder.banks.values():
         for index, item in enumerate(bank.file.demonstrations):
             if item.id in found:
-                _find(folder, bank.document, index, "id", f"{item.id!r} is used twice")
+                _find(folder, bank.document, index, "id", f"{item.id!r} is used twice", "give one of them another id")
             found[item.id] = item
     for bank in folder.banks.values():
         for index, item in enumerate(bank.file.demonstrations):
             if item.contrast is not None and item.contrast not in found:
-                _find(folder, bank.document, index, "contrast", f"there is no {item.contrast!r}")
+                mend = "name a harmful demonstration by its id"
+                _find(folder, bank.document, index, "contrast", f"there is no {item.contrast!r}", mend)
     return found
 
 
-def _find(folder: Folder, document: Document, index: int, name: str, message: str) -> None:
-    path = (index, name) if document.shown.endswith(".jsonl") else ("demonstrations", index, name)
-    folder.findings.append(Finding(document.shown, document.line_of(*path), name, message))
+def demonstration_path(document: Document, index: int, name: str) -> tuple[str | int, ...]:
+    """Where `document` has the field `name` of its demonstration number `index`."""
+    return (index, name) if document.shown.endswith(".jsonl") else ("demonstrations", index, name)
+
+
+def _find(folder: Folder, document: Document, index: int, name: str, message: str, mend: str) -> None:
+    line = document.line_of(*demonstration_path(document, index, name))
+    folder.findings.append(Finding(document.shown, line, name, message, mend))
 
 
 @dataclass
@@ -165,24 +173,25 @@ class _Builder:
     def _check_references(self, file: ProfileFile, document: Document) -> list[Finding]:
         findings: list[Finding] = []
 
-        def find(message: str, *path: str | int) -> None:
-            findings.append(Finding(document.shown, document.line_of(*path), str(path[0]), message))
+        def find(message: str, known: Collection[str], *path: str | int) -> None:
+            mend = f"name one that there is{': ' if known else ''}{', '.join(sorted(known))}"
+            findings.append(Finding(document.shown, document.line_of(*path), str(path[0]), message, mend))
 
         constitution = self.folder.constitutions.get(file.constitution or "")
         if constitution is None:
-            find(f"there is no {file.constitution!r}", "constitution")
+            find(f"there is no {file.constitution!r}", self.folder.constitutions, "constitution")
         else:
             dimensions = known_dimensions(constitution.file.principles)
             for name in sorted(file.scope.keys() - dimensions):
-                find(f"no principle of {file.constitution} has the dimension {name!r}", "scope", name)
+                find(f"no principle of {file.constitution} has the dimension {name!r}", dimensions, "scope", name)
         if file.template not in self.folder.templates:
-            find(f"there is no {file.template!r}", "template")
+            find(f"there is no {file.template!r}", self.folder.templates, "template")
         for index, pattern in enumerate(file.demonstrations):
             if not self._topics([pattern]):
-                find(f"there is no {pattern!r}", "demonstrations", index)
+                find(f"there is no {pattern!r}", self.folder.banks, "demonstrations", index)
         for index, name in enumerate(file.pinned):
             if name not in self.demonstrations:
-                find(f"there is no {name!r}", "pinned", index)
+                find(f"there is no {name!r}", difflib.get_close_matches(name, self.demonstrations), "pinned", index)
         return findings
 
     def _topics(self, patterns: Iterable[str]) -> tuple[str, ...]:
