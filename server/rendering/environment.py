@@ -31,7 +31,7 @@ def compile_template(source: str, shown: str) -> Template:
         return environment.from_string(tree)
     except TemplateSyntaxError as error:
         raise PromptFilesError([Finding(shown, error.lineno, "", str(error.message), _MEND_SYNTAX)]) from error
-    except (TemplateError, ValueError) as error:
+    except (TemplateError, ValueError, SyntaxError) as error:  # Python's own, of the code that Jinja makes
         raise PromptFilesError([Finding(shown, 0, "", str(error), "correct the Jinja")]) from error
     except RecursionError as error:
         raise PromptFilesError([Finding(shown, 0, "", _TOO_DEEP, "take levels out")]) from error

@@ -133,6 +133,7 @@ def test_nothing_but_the_fields_of_prompts_is_reached(source: str, words: str) -
         ("{% if system %}" * 2000 + "{% endif %}" * 2000, "nested"),
         (f"{{{{ {'1' * 5000} }}}}", "integer"),
         ("{{ system | truncate(1) }}", "expected length"),
+        ("{{ none[1:] }}", "not subscriptable"),
         ("{{ 1 is divisibleby 0 }}", "modulo"),
     ],
 )
