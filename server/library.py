@@ -84,9 +84,9 @@ class Library:
 
         A faulty change is logged, and what was in force stays.
         """
-        if not self._store.has_settled():
-            return
         try:
+            if not self._store.has_settled():
+                return
             prompts = self._load()
         except ConfigurationError as error:
             self._refuse(_findings_of(error))

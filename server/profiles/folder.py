@@ -139,7 +139,8 @@ class FolderReader:
         names: set[tuple[str, str]] = set()
         for kind, endings in _KINDS.items():
             for path in sorted(_entries(self.directory / kind)):
-                shown = f"{kind}/{path.name}"
+                # A name that is no text could not be shown; it is not found under what is shown in its place.
+                shown = f"{kind}/{path.name}".encode("utf-8", "backslashreplace").decode()
                 if path.suffix not in endings:
                     findings.extend(_misnamed(shown, path.suffix))
                 elif (kind, path.stem) in names:

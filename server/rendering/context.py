@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import combinations
 from typing import Any
 
 from jinja2 import Template, TemplateRuntimeError
@@ -14,6 +14,8 @@ from server.rendering.sanitise import FENCE, Sanitiser
 
 # How many times over a template may write what it is given.
 _MAX_GROWTH = 8
+# What a template sees that a request may come without.
+_OPTIONAL = ("principles", "retrieved_principles", "demonstrations", "system", "exchanges")
 
 
 def demonstrated(selection: Selection) -> list[Exchange]:
@@ -55,26 +57,36 @@ def render(
 
 def check_template(profile: Profile, template: Template) -> None:
     """Render with and without each part, so that a fault shows when it is loaded. Raises PromptFilesError."""
-    principle = Principle("a", "a principle", "", 1.0, "helpful", False, frozenset(Route), "")
-    principles = (principle, replace(principle, scope={"product": ("one", "two"), "region": ("three",)}))
-    exchange, written = Exchange("a message", "an answer"), ""
-    for parts in product((False, True), repeat=5):
-        has_principles, has_retrieved, has_demonstrations, has_system, has_exchanges = parts
-        retrieved = tuple(Scored(item, 0.0) for item in principles) if has_retrieved else ()
-        selection = Selection(0.0, Route.LOW, principles if has_principles else (), retrieved, (), ())
-        written = render(
-            template,
-            profile,
-            selection,
-            Sanitiser(),
-            demonstrations=[exchange] * has_demonstrations,
-            system="a setting" * has_system,
-            exchanges=[exchange] * has_exchanges,
-            question="a question",
-        )
-    if not written.strip():
+    if not _sample(profile, template, frozenset()).strip():
         shown, mend = f"templates/{profile.template_id}.jinja", "write the prompt's text"
         raise PromptFilesError([Finding(shown, 0, "", "writes nothing, whatever it is given", mend)])
+    for count in range(1, len(_OPTIONAL) + 1):
+        for absent in combinations(_OPTIONAL, count):
+            try:
+                _sample(profile, template, frozenset(absent))
+            except PromptFilesError as error:
+                found = error.findings[0]
+                why = f"{found.message}, where a request has no {' or '.join(absent)}"
+                raise PromptFilesError([replace(found, message=why, mend="write {% if %} around it")]) from error
+
+
+def _sample(profile: Profile, template: Template, absent: frozenset[str]) -> str:
+    """The text for one of everything, save the parts that are `absent`."""
+    principle = Principle("a", "a principle", "", 1.0, "helpful", False, frozenset(Route), "")
+    scoped = replace(principle, scope={"product": ("one", "two"), "region": ("three",)})
+    principles = () if "principles" in absent else (principle, scoped)
+    retrieved = () if "retrieved_principles" in absent else (Scored(principle, 0.0), Scored(scoped, 0.0))
+    exchange = Exchange("a message", "an answer")
+    return render(
+        template,
+        profile,
+        Selection(0.0, Route.LOW, principles, retrieved, (), ()),
+        Sanitiser(),
+        demonstrations=[] if "demonstrations" in absent else [exchange],
+        system="" if "system" in absent else "a setting",
+        exchanges=[] if "exchanges" in absent else [exchange],
+        question="a question",
+    )
 
 
 def _limited(chunks: Iterable[str], limit_chars: int) -> Iterator[str]:

@@ -163,6 +163,15 @@ def test_a_folder_or_a_dead_link_in_place_of_a_file_is_found(folder: Path) -> No
     }
 
 
+def test_a_name_that_is_no_text_is_shown_as_text(folder: Path) -> None:
+    for name in (b"\xff.yaml", b"\xfe.yml"):
+        Path(os.fsdecode(os.fsencode(folder / "profiles") + b"/" + name)).write_bytes(b"id: x")
+    assert [str(finding) for finding in read(folder).findings] == [
+        "profiles/\\udcfe.yml: is not read; name it .yaml",
+        "profiles/\\udcff.yaml: cannot be read: No such file or directory",
+    ]
+
+
 def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
     with (folder / "constitutions" / "x.yaml").open("wb") as file:
         file.truncate(17 * 1024 * 1024)

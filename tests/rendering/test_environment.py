@@ -53,7 +53,9 @@ def test_a_bad_template_is_found_at_its_line_when_it_is_loaded(source: str, line
     "field", ["principles[0].text", "retrieved_principles[0].id", "demonstrations[0].user", "exchanges[0].assistant"]
 )
 def test_what_fails_without_a_part_is_found_when_it_is_loaded(field: str) -> None:
-    assert "no element 0" in findings_of(f"{{{{ {field} }}}}")[0].message
+    (finding,) = findings_of(f"{{{{ fence }}}}\n{{{{ {field} }}}}")
+    assert finding.message == f"list object has no element 0, where a request has no {field.partition('[')[0]}"
+    assert finding.line == 2
 
 
 def test_all_faults_of_a_template_are_found_at_once() -> None:
