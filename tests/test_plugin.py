@@ -173,9 +173,12 @@ def test_what_watches_the_server_stays_the_hosts(client: httpx.Client, host: Hos
 
 def test_metrics_are_among_those_of_the_host_while_it_lives(client: httpx.Client) -> None:
     client.post(CHAT, json=body("default"))
-    shown = prometheus_client.generate_latest().decode()
-    assert 'icalign_requests_total{outcome="ok",profile="default"} 1.0' in shown
-    assert "icalign_prompts_info" in shown
+    deadline = time.monotonic() + 5
+    # A request is over, and counted, when all of its answer is sent; the client may have it a moment before.
+    while b'icalign_requests_total{outcome="ok",profile="default"} 1.0' not in prometheus_client.generate_latest():
+        assert time.monotonic() < deadline, "it is not counted"
+        time.sleep(0.01)
+    assert b"icalign_prompts_info" in prometheus_client.generate_latest()
 
 
 def test_metrics_go_with_the_host(host: Host) -> None:
