@@ -17,6 +17,8 @@ from fastapi import FastAPI
 from server.api.admission import Admission
 from server.api.starting import starting
 from server.commands.output import fail, remark
+from server.commands.render import render
+from server.commands.retrieve import retrieve
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
@@ -87,6 +89,10 @@ def prepare(
         typer.echo(model_location(settings, remark))
     except IcalignError as error:
         fail(error)
+
+
+app.command()(render)
+app.command()(retrieve)
 
 
 def main() -> None:
