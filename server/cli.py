@@ -19,6 +19,7 @@ from server.api.starting import starting
 from server.commands.output import fail, remark
 from server.commands.render import render
 from server.commands.retrieve import retrieve
+from server.commands.test import run_tests
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
@@ -93,6 +94,7 @@ def prepare(
 
 app.command()(render)
 app.command()(retrieve)
+app.command("test")(run_tests)
 
 
 def main() -> None:
