@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from server.api.admission import Admission
 from server.api.starting import starting
+from server.commands.diff import diff
 from server.commands.output import fail, remark
 from server.commands.render import render
 from server.commands.retrieve import retrieve
@@ -92,6 +93,7 @@ def prepare(
         fail(error)
 
 
+app.command()(diff)
 app.command()(render)
 app.command()(retrieve)
 app.command("test")(run_tests)

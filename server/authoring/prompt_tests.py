@@ -12,7 +12,8 @@ from server.authoring.refusal import refuses
 from server.authoring.rendered import Rendered, Renderer
 from server.authoring.requests import messages_of, with_choice
 from server.core.errors import Finding, PromptFilesError, RequestError
-from server.core.types import Body
+from server.core.types import Body, Risk
+from server.library import Prompts
 from server.profiles.documents import Document, read_yaml
 from server.profiles.schema import AnswerExpectation, Bounds, Listed, PromptTestEntry, PromptTestFile
 from server.rendering.forms.chat import ChatForm
@@ -97,6 +98,32 @@ def load_cases(directory: Path) -> list[Case]:
     return cases
 
 
+def check_names(cases: Sequence[Case], prompts: Prompts) -> None:
+    """Raise PromptFilesError where a case names what is not in `prompts`, since a `lacks` of that could not fail."""
+    profiles = prompts.profiles.current.values()
+    bank = [item for profile in profiles for item in (*profile.demonstrations, *profile.pinned)]
+    known: Mapping[str, frozenset[str]] = {
+        "demonstrations": frozenset(item.id for item in bank),
+        "topics": frozenset(item.topic for item in bank),
+        "risks": frozenset(Risk),
+        "languages": frozenset(item.language for item in bank),
+        "principles": frozenset(item.id for profile in profiles for item in profile.constitution.principles),
+    }
+    findings = [finding for case in cases for finding in _unknown_names(case, prompts, known)]
+    if findings:
+        raise PromptFilesError(list(dict.fromkeys(findings)))
+
+
+def _unknown_names(case: Case, prompts: Prompts, known: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    if case.profile not in prompts.profiles.current:
+        yield Finding(case.document.shown, case.line_of("profiles"), "profiles", f"there is no {case.profile!r}")
+    for field, names in known.items():
+        listed: Listed = getattr(case.test.expect, field)
+        for item in (*listed.includes, *listed.any_of, *listed.lacks):
+            if item not in names:
+                yield Finding(case.document.shown, case.line_of("expect", field), field, f"there is no {item!r}")
+
+
 def run_case(case: Case, renderer: Renderer, tokenizer: Tokenizer) -> Outcome:
     """Hold the prompt against what is expected of it."""
     try:
@@ -147,24 +174,14 @@ def _file_findings(file: PromptTestFile, document: Document, stem: str) -> Itera
 
 
 def _prompt_failures(case: Case, rendered: Rendered, tokenizer: Tokenizer) -> Iterator[Failure]:
-    expect = case.test.expect
-    chosen = [
-        item
-        for selection in rendered.selections
-        for item in (*selection.pinned, *(scored.item for scored in selection.demonstrations))
-    ]
-    principles = [
-        item.id
-        for selection in rendered.selections
-        for item in (*selection.principles, *(scored.item for scored in selection.retrieved_principles))
-    ]
+    expect, chosen = case.test.expect, rendered.demonstrations
     yield from _route_failures(case, rendered)
     found: Mapping[str, tuple[Listed, Sequence[str]]] = {
         "demonstrations": (expect.demonstrations, [item.id for item in chosen]),
         "topics": (expect.topics, [item.topic for item in chosen]),
         "risks": (expect.risks, [item.risk.value for item in chosen]),
         "languages": (expect.languages, [item.language for item in chosen]),
-        "principles": (expect.principles, principles),
+        "principles": (expect.principles, [item.id for item in rendered.principles]),
     }
     for name, (listed, items) in found.items():
         yield from _listed_failures(case, name, listed, items, ", ".join(dict.fromkeys(items)) or "none")

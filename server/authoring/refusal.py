@@ -8,18 +8,23 @@ than English, German, French, Spanish, Portuguese, Chinese and Arabic, does not.
 import re
 
 _OPENING_CHARS = 200
+_UNABLE = r"\b(?:can't|cannot|can not|won't|will not|(?:am|'m) (?:unable|not able|not going) to|must|have to)"
+_TO_DO = (
+    r"(?:help|assist|provide|comply|decline|refuse|do (?:that|this|so|it)|support|create|write|generate|fulfil|"
+    r"continue|engage|encourage|advise|share|offer|play|pretend)\b"
+)
 _REFUSALS = re.compile(
     "|".join(
         (
-            r"\b(i|we) (can't|cannot|can not|won't|will not|must decline|have to decline|am unable|am not able)\b",
-            r"\bi'm (unable|not able|not going) to\b",
-            r"\b(i'm sorry|i am sorry|sorry|i apologi[sz]e),? (but )?(i|no)\b",
-            r"\b(kann|darf|werde|möchte) (ich )?(dir |ihnen )?(dabei|damit|dazu|das|nicht)\b.{0,40}(nicht|helfen)",
-            r"\bje (ne (peux|vais|veux) pas|suis désolée?)\b",
-            r"\b(no puedo|no podemos|lo siento)\b",
-            r"\b(não posso|não podemos|lamento|sinto muito)\b",
-            r"(我|这)?(不能|无法|没办法)(帮|协助|提供|回答)|抱歉|对不起",
-            r"(لا أستطيع|لا يمكنني|لن أساعد|آسف|أعتذر)",
+            rf"{_UNABLE}(?: \w+)? {_TO_DO}",
+            rf"\bsorry\b.{{0,20}}{_UNABLE}(?: {_TO_DO}|[.,!])",
+            r"\b(?:kann|darf|werde|möchte)\b.{0,30}\b(?:nicht|kein\w*)\b.{0,30}\b(?:helfen|unterstützen|schreiben|geben)",
+            r"\bkann (?:ich )?(?:dir |ihnen )?nicht (?:dabei |damit |dazu )?helfen",
+            r"\bje (?:ne )?(?:peux|vais) pas\b.{0,15}\b(?:aider|écrire|fournir|faire)",
+            r"\bno puedo\b.{0,10}\b(?:ayudar|escribir|proporcionar|hacer)",
+            r"\bnão posso\b.{0,10}\b(?:ajudar|escrever|fornecer|fazer)",
+            r"(?:不能|无法|没办法)(?:帮|协助|提供|回答)",
+            r"لا (?:أستطيع|يمكنني) (?:مساعدت|أن أساعد|تقديم)",
         )
     ),
     re.IGNORECASE | re.DOTALL,

@@ -18,7 +18,7 @@ from server.authoring.origins import (
     unmarked,
 )
 from server.core.errors import InvalidRequestError
-from server.core.types import Body, Caller, Profile, Rendering, Selection
+from server.core.types import Body, Caller, Demonstration, Principle, Profile, Rendering, Selection
 from server.library import Prompts, Ready
 from server.pipeline import resolve_for
 from server.profiles.resolve import Resolved
@@ -63,6 +63,24 @@ class Rendered:
         """Those of all conversations."""
         return [message for messages in self.conversations for message in messages]
 
+    @property
+    def demonstrations(self) -> list[Demonstration]:
+        """Those in the prompt, pinned ones first."""
+        return [
+            item
+            for selection in self.selections
+            for item in (*selection.pinned, *(scored.item for scored in selection.demonstrations))
+        ]
+
+    @property
+    def principles(self) -> list[Principle]:
+        """Those in the prompt, pinned ones first."""
+        return [
+            item
+            for selection in self.selections
+            for item in (*selection.principles, *(scored.item for scored in selection.retrieved_principles))
+        ]
+
     def num_tokens(self, count: Count) -> int:
         """Of all messages, without what a chat format puts around them."""
         return sum(count(message.text) for message in self.messages)
@@ -81,18 +99,18 @@ class Renderer:
 
     def __init__(self, prompts: Prompts, aligner: Aligner, *, window_tokens: int | None = None) -> None:
         """`window_tokens` is what the model takes, None where it is not known: then nothing gives way to it."""
-        self._prompts = prompts
+        self.prompts = prompts
         self._aligner = aligner
         self._window_tokens = window_tokens
 
     def render(self, form: Form, body: Body) -> Rendered:
         """The request that the engine gets for `body`, sent to the endpoint of `form`. Raises RequestError."""
         trace = Trace()
-        resolved = resolve_for(form, body, Caller(), self._prompts, trace)
+        resolved = resolve_for(form, body, Caller(), self.prompts, trace)
         if resolved is None or resolved.profile.rendering is Rendering.NONE:
             passed = Aligned(form.path, resolved.body if resolved else body)
             return _rendered(passed, resolved, _as_it_is(form, passed), trace)
-        ready = self._prompts.ready[resolved.profile.label]
+        ready = self.prompts.ready[resolved.profile.label]
         aligned = self._aligner.align(form, resolved, ready, self._window_tokens, trace)
         return _rendered(aligned, resolved, self._with_origins(form, resolved, ready, aligned), trace)
 

@@ -61,7 +61,7 @@ def render(
     form = form_for(endpoint)
     body = with_choice(_request(text, request, form, system), profile, parse_scope(scope or ()))
     bench = open_workbench(config, prompts=prompts, model=model, embedder=embedder, window_tokens=window_tokens)
-    rendered = bench.renderer(bench.load()).render(form, body)
+    rendered = bench.renderer(bench.load().current).render(form, body)
     if as_json:
         write_json(_json(rendered, bench))
     else:

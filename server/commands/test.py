@@ -13,7 +13,7 @@ from rich.text import Text
 
 from server.app import create_app
 from server.authoring.asking import Answer, ask_all
-from server.authoring.prompt_tests import Case, Outcome, judge_answer, load_cases, no_answer, run_case
+from server.authoring.prompt_tests import Case, Outcome, check_names, judge_answer, load_cases, no_answer, run_case
 from server.commands.output import command, console, remark, write_json
 from server.commands.workbench import (
     ConfigOption,
@@ -51,7 +51,9 @@ def run_tests(
     cases = _chosen(load_cases(bench.settings.prompts), profile, having)
     if not cases:
         raise ConfigurationError(f"There are no such prompt tests in {bench.settings.prompts / 'tests'}.")
-    renderer = bench.renderer(bench.load())
+    library = bench.load()
+    check_names(cases, library.current)
+    renderer = bench.renderer(library.current)
     outcomes = [run_case(case, renderer, bench.tokenizer) for case in cases]
     has_engine = bool(url or engine)
     if has_engine:
