@@ -101,12 +101,8 @@ class Aligner:
         sanitiser: Sanitiser | None = None,
     ) -> Aligned:
         """The request with `selections`, whatever its length. Raises InvalidRequestError."""
-        profile, body, template, sanitiser = (
-            resolved.profile,
-            resolved.body,
-            ready.template,
-            sanitiser or self._sanitiser,
-        )
+        profile, body, template = resolved.profile, resolved.body, ready.template
+        sanitiser = sanitiser or self._sanitiser
         if profile.rendering is Rendering.COMPLETION:
             prompt = render_completion(form, profile, template, selections, body, sanitiser)
             return Aligned(COMPLETION_PATH, prompt, selections)
