@@ -26,7 +26,7 @@ from server.authoring.prompt_tests import load_cases
 from server.authoring.rendered import Rendered
 from server.authoring.requests import form_for, read_request, read_requests, request_of, with_choice
 from server.authoring.revisions import prompts_at
-from server.commands.output import command, console, write_json
+from server.commands.output import command, console, fail, write_json
 from server.commands.workbench import (
     ConfigOption,
     EmbedderOption,
@@ -94,6 +94,14 @@ def diff(
         write_json(_json(old, new, items, changes, full=full))
     else:
         _show(old, new, items, changes, console(), full=full)
+    _exit(changes)
+
+
+def _exit(changes: Sequence[PromptChange]) -> None:
+    """As `diff` does. A request that neither makes a prompt for says nothing of what differs, so it is trouble."""
+    faults = dict.fromkeys(change.after_fault for change in changes if change.before is None and change.after is None)
+    if faults:
+        fail("\n".join(f"Neither makes a prompt: {fault}" for fault in faults))
     if any(change.is_changed for change in changes):
         raise SystemExit(CHANGED)
 
@@ -121,9 +129,10 @@ def _profiles_for(body: Body, profiles: Sequence[str]) -> Sequence[str | None]:
 def _tested(old: _Side, new: _Side, profiles: Sequence[str]) -> list[Body]:
     """The requests of the prompt tests of the new version, or of the old one where it has none."""
     cases = load_cases(new.directory) or load_cases(old.directory)
-    if not cases:
-        raise ConfigurationError("There are no prompt tests to take requests from; give texts or --requests FILE.")
-    return [case.body for case in cases if not profiles or case.profile in profiles]
+    bodies = [case.body for case in cases if not profiles or case.profile in profiles]
+    if not bodies:
+        raise ConfigurationError("There are no such prompt tests to take requests from; give texts or --requests FILE.")
+    return bodies
 
 
 def _versions(old: _Side, new: _Side) -> Mapping[str, tuple[str | None, str | None]]:
@@ -141,11 +150,11 @@ def _show(
     out.print(Text(f"{old.name} → {new.name}", "bold"))
     for name, (before, after) in _versions(old, new).items():
         out.print(Text(f"profile {name}: {before or 'none'} → {after or 'none'}"))
-    out.print(Text(f"\nfiles: {len(items)} items differ", "bold"))
+    out.print(Text(f"\nitems that differ in the files: {len(items)}", "bold"))
     for item in items:
         _show_item(item, out)
     changed = [change for change in changes if change.is_changed]
-    out.print(Text(f"\nprompts: {len(changed)} of {len(changes)} differ", "bold"))
+    out.print(Text(f"\nprompts that differ: {len(changed)} of {len(changes)}", "bold"))
     for change in changed:
         _show_change(change, out, full=full)
 

@@ -1,5 +1,6 @@
 """`icalign test`: holds prompts, and the answers of an engine where there is one, against the prompt tests."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -79,6 +80,7 @@ async def _ask(url: str | None, api_key: str | None, bench: Workbench, cases: Se
         base = url.rstrip("/").removesuffix("/v1")
         async with httpx.AsyncClient(base_url=base, headers=headers, timeout=_TIMEOUT_S) as client:
             return await ask_all(client, cases)
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # its processes log to the result otherwise
     settings = bench.settings.model_copy(update={"api_keys": []})
     app = create_app(settings, embedder=bench.embedder, report=remark)
     async with (

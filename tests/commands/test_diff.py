@@ -35,22 +35,25 @@ def test_a_revision_is_compared_with_the_folder_by_the_prompt_tests(edited: Path
     result = run("HEAD", "--profile", "default")
     assert result.exit_code == 1
     assert "HEAD → prompts\nprofile base: " in result.stdout
-    assert "files: 1 items differ\n~ demonstration everyday-crisp-roast-potatoes\n    assistant:\n" in result.stdout
+    assert (
+        "items that differ in the files: 1\n~ demonstration everyday-crisp-roast-potatoes\n    assistant:\n"
+        in result.stdout
+    )
     assert "      +- Boil the potatoes in salted water" in result.stdout
     assert "~ default: Why do my roast potatoes never get crispy?" in result.stdout
-    assert "@@" not in result.stdout.partition("\nprompts: ")[2]
+    assert "@@" not in result.stdout.partition("\nprompts that differ: ")[2]
 
 
 def test_full_shows_the_texts(edited: Path) -> None:
     result = run("HEAD", "prompts", POTATOES, "--full")
-    assert "prompts: 1 of 1 differ\n~ default profile: Why do my roast" in result.stdout
-    assert "    +- Boil the potatoes" in result.stdout.partition("\nprompts: ")[2]
+    assert "prompts that differ: 1 of 1\n~ default profile: Why do my roast" in result.stdout
+    assert "    +- Boil the potatoes" in result.stdout.partition("\nprompts that differ: ")[2]
 
 
 def test_prompts_that_do_not_change_exit_with_zero(edited: Path) -> None:
     result = run("HEAD", "prompts", "python function to split a list into chunks")
     assert result.exit_code == 0
-    assert "prompts: 0 of 1 differ" in result.stdout
+    assert "prompts that differ: 0 of 1" in result.stdout
 
 
 def test_what_is_chosen_otherwise_is_told(edited: Path) -> None:
@@ -59,7 +62,7 @@ def test_what_is_chosen_otherwise_is_told(edited: Path) -> None:
     profile.write_text(text.replace("low: {benign: 4, ", "low: {"), "utf-8")
     result = run("HEAD", "prompts", POTATOES)
     assert "    retrieval.num_demonstrations: 4 → 1\n" in result.stdout
-    lines = result.stdout.partition("\nprompts: ")[2]
+    lines = result.stdout.partition("\nprompts that differ: ")[2]
     assert "    tokens: " in lines
     assert "-everyday-crisp-roast-potatoes" in lines
 
@@ -82,6 +85,8 @@ def test_requests_come_from_files_and_machines_get_json(edited: Path) -> None:
         (["nobody"], "'nobody' is neither a folder nor a git revision"),
         (["HEAD", "prompts", "--request", "nowhere"], "nowhere cannot be read"),
         (["tests", "prompts"], "tests: is not a prompts folder"),
+        (["HEAD", "prompts", "Hi", "--profile", "nobody"], "Neither makes a prompt: There is no profile 'nobody'"),
+        (["HEAD", "--profile", "nobody"], "There are no such prompt tests"),
     ],
 )
 def test_trouble_exits_with_two(edited: Path, arguments: list[str], words: str) -> None:
@@ -97,4 +102,4 @@ def test_without_tests_there_must_be_requests(edited: Path) -> None:
     copytree(edited, "other")
     result = run("prompts", "other")
     assert result.exit_code == 2
-    assert "There are no prompt tests to take requests from" in result.stderr
+    assert "There are no such prompt tests to take requests from" in result.stderr
