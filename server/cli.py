@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from server.api.admission import Admission
 from server.api.starting import starting
+from server.commands.check import check
 from server.commands.output import fail, remark
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
@@ -87,6 +88,9 @@ def prepare(
         typer.echo(model_location(settings, remark))
     except IcalignError as error:
         fail(error)
+
+
+app.command()(check)
 
 
 def main() -> None:

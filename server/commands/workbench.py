@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from server.aligner import Aligner
-from server.app import load_embedder, load_library, load_tokenizer_for
+from server.app import load_embedder, load_library, load_tokenizer_for, model_location
 from server.commands.output import remark
 from server.library import Library
 from server.rendering.tokens import EstimatingTokenizer, Tokenizer
 from server.retrieval.base import Embedder
-from server.settings import EmbedderKind, Settings, load_settings
+from server.settings import EmbedderKind, EngineKind, Settings, load_settings
 
 PromptsOption = Annotated[Path | None, typer.Option("--prompts", help="Folder of prompt files.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; by default icalign.toml here.")]
@@ -28,6 +29,18 @@ class Workbench:
     settings: Settings
     tokenizer: Tokenizer
     embedder: Embedder
+
+    @property
+    def window_tokens(self) -> int | None:
+        """What the model takes, prompt and answer together: as configured, else what the folder of a model says."""
+        if self.settings.window_tokens is not None or self.settings.engine is not EngineKind.VLLM:
+            return self.settings.window_tokens
+        try:
+            description = orjson.loads((Path(model_location(self.settings, remark)) / "config.json").read_bytes())
+        except (ImportError, OSError, ValueError):
+            return None
+        limit = description.get("max_position_embeddings") if isinstance(description, dict) else None
+        return limit if isinstance(limit, int) else None
 
     def load(self, prompts: Path | None = None) -> Library:
         """The prompts of a folder, by default the configured one. Raises ConfigurationError."""
