@@ -18,6 +18,7 @@ from server.api.admission import Admission
 from server.api.starting import starting
 from server.commands.check import check
 from server.commands.output import fail, remark
+from server.commands.schema import schema
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
@@ -91,6 +92,7 @@ def prepare(
 
 
 app.command()(check)
+app.command()(schema)
 
 
 def main() -> None:

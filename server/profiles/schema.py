@@ -22,6 +22,7 @@ class PrincipleEntry(_File):
     """One normative sentence."""
 
     id: Slug
+    """What traces call it; unique within the constitution."""
     text: Prose
     """The sentence, as the model reads it."""
     when: str = ""
@@ -29,6 +30,7 @@ class PrincipleEntry(_File):
     weight: float = Field(default=1.0, gt=0, le=10)
     """Which goes first where several fit, and last where the prompt is too long."""
     aspect: Aspect
+    """What it serves most."""
     pinned: bool = False
     """In every prompt, whatever the request."""
     routes: list[Route] = Field(default_factory=lambda: list(Route), min_length=1)
@@ -51,9 +53,11 @@ class ConstitutionFile(_File):
     id: Slug
     """The file's name without .yaml."""
     description: Prose
+    """Whom or what it is for, in a sentence."""
     source: Prose
     """Who wrote it, or what it follows."""
     principles: list[PrincipleEntry] = Field(min_length=1)
+    """In the order in which prompts have them."""
 
 
 class ExchangeEntry(_File):
@@ -67,9 +71,11 @@ class DemonstrationEntry(_File):
     """One exchange shown in context."""
 
     id: Slug
+    """What traces and contrasts call it; unique in the whole folder."""
     topic: Slug | None = None
     """What it is about; the file's id unless given."""
     aspect: Aspect
+    """What it shows most."""
     risk: Risk
     """What the user's message is: benign, sensitive, lookalike (harmless despite its words) or harmful."""
     language: Language = "en"
@@ -92,9 +98,11 @@ class BankFile(_File):
     id: Slug
     """The file's name without .yaml."""
     description: Prose
+    """What it holds, in a sentence."""
     source: Prose
     """Who wrote it, or what it follows."""
     demonstrations: list[DemonstrationEntry] = Field(min_length=1)
+    """In any order: the most similar to a request is shown last."""
 
 
 class RetrievalEntry(_File):
@@ -134,17 +142,21 @@ class ProfileFile(_File):
     extends: Slug | None = None
     """A profile that this one starts from: mappings are merged, null removes, everything else is replaced."""
     description: Prose
+    """Whom or what it is for, in a sentence; clients see it in the list of profiles."""
     rendering: Rendering
     """chat for models with a chat template, completion for base models, none for no alignment."""
     placement: Placement = Placement.TURNS
     """Of chat rendering: demonstrations as turns before the client's, or inside the system text."""
     constitution: Slug | None = None
+    """The file of constitutions/ with its principles."""
     demonstrations: list[SlugPattern] = Field(default_factory=list)
     """Files of the bank to retrieve from; patterns such as harm-* take all that match."""
     pinned: list[Slug] = Field(default_factory=list)
     """Demonstrations in every prompt, by id."""
     template: Slug | None = None
+    """The file of templates/ that writes its prompt."""
     retrieval: RetrievalEntry = Field(default_factory=lambda: RetrievalEntry(num_demonstrations=0))
+    """How demonstrations and principles are chosen; unless given, only principles are."""
     scope: dict[Slug, Slug] = Field(default_factory=dict)
     """What is known of all its requests, such as `jurisdiction: eu`; principles for another value are left out."""
     sampling: dict[str, JsonValue] = Field(default_factory=dict)

@@ -65,7 +65,7 @@ def test_pinned_demonstrations_are_not_retrieved(folder: Path) -> None:
         ("id: default", "id: another", "id: another", "must be the file's name, 'default'"),
         ("num_demonstrations: ", "num_demonstration: ", "num_demonstration:", "Extra inputs"),
         ("    elevated:", "    elevatd:", "elevatd:", "'low', 'elevated' or 'high'"),
-        ("rendering: chat", "rendering: none", "# For models", "takes no other fields"),
+        ("rendering: chat", "rendering: none", "# yaml-language-server", "takes no other fields"),
     ],
 )
 def test_a_profile_that_names_what_is_not_there_is_found(
