@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from server.api.admission import Admission
 from server.api.starting import starting
 from server.commands.check import check
+from server.commands.new import new
 from server.commands.output import fail, remark
 from server.commands.schema import schema
 from server.commands.workbench import ConfigOption
@@ -93,6 +94,7 @@ def prepare(
 
 app.command()(check)
 app.command()(schema)
+app.add_typer(new, name="new")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Template
 
-from server.authoring.rules import budgets, demonstrations, pairs, principles, reach
+from server.authoring.rules import budgets, demonstrations, pairs, placeholders, principles, reach
 from server.authoring.rules.base import Rule, Subject
 from server.core.errors import Finding, PromptFilesError
 from server.core.types import Profile, Rendering, Vectors
@@ -20,13 +20,13 @@ from server.rendering.tokens import Tokenizer
 _RULES: Sequence[Rule] = (
     demonstrations.check_same,
     demonstrations.check_near,
-    demonstrations.check_written,
     pairs.check_contrasts,
     pairs.check_refusals,
     pairs.check_pinned,
     principles.check_ids,
     principles.check_fields,
     principles.check_pairs,
+    placeholders.check_written,
     budgets.check_budgets,
     budgets.check_windows,
     reach.check_files,

@@ -16,7 +16,7 @@ from server.rendering.tokens import Tokenizer
 
 Severity = Literal["error", "warning"]
 
-PLACEHOLDER = "TODO"
+PLACEHOLDER = "TODO:"
 """What texts begin with that `icalign new` leaves to be written."""
 
 

@@ -1,10 +1,10 @@
-"""Demonstrations beside each other: twice the same, nearly the same, and texts that still wait to be written."""
+"""Demonstrations beside each other: twice the same, or nearly the same."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
-from server.authoring.rules.base import PLACEHOLDER, Entry, Subject
+from server.authoring.rules.base import Entry, Subject
 from server.core.errors import Finding
 from server.core.types import Vectors
 
@@ -40,14 +40,6 @@ def check_near(subject: Subject) -> Iterator[Finding]:
             message = f"asks nearly the same as {first.place}{other} (similarity {similarity:.2f})"
             mend = "keep the better one; of a refusal and its look-alike, name the refusal as contrast"
             yield second.find("user", message, mend, "near-duplicate")
-
-
-def check_written(subject: Subject) -> Iterator[Finding]:
-    """Texts that a command left to be written."""
-    for entry in subject.entries:
-        for name in ("user", "assistant"):
-            if getattr(entry.item, name).startswith(PLACEHOLDER):
-                yield entry.find(name, "is still to be written", "write the text", "placeholder", "error")
 
 
 def _conversation(entry: Entry) -> Hashable:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from server.authoring.rules.base import PLACEHOLDER, Subject, find
+from server.authoring.rules.base import Subject, find
 from server.core.errors import Finding
 from server.profiles.documents import Document
 from server.profiles.schema import PrincipleEntry
@@ -52,9 +52,6 @@ def check_fields(subject: Subject) -> Iterator[Finding]:
             for name in sorted({"when", "routes"} & item.model_fields_set) if item.pinned else ():
                 message = f"{item.id} is pinned, so {name} has no effect"
                 yield find(document, (*path, name), message, f"take out {name} or pinned", "no-effect")
-            if item.text.startswith(PLACEHOLDER):
-                message = f"{item.id} is still to be written"
-                yield find(document, (*path, "text"), message, "write the text", "placeholder", "error")
 
 
 def check_pairs(subject: Subject) -> Iterator[Finding]:
