@@ -179,20 +179,25 @@ class _Builder:
 
         constitution = self.folder.constitutions.get(file.constitution or "")
         if constitution is None:
-            find(f"there is no {file.constitution!r}", self.folder.constitutions, "constitution")
+            find(self._missing(file.constitution, "constitutions"), self.folder.constitutions, "constitution")
         else:
             dimensions = known_dimensions(constitution.file.principles)
             for name in sorted(file.scope.keys() - dimensions):
                 find(f"no principle of {file.constitution} has the dimension {name!r}", dimensions, "scope", name)
         if file.template not in self.folder.templates:
-            find(f"there is no {file.template!r}", self.folder.templates, "template")
+            find(self._missing(file.template, "templates"), self.folder.templates, "template")
         for index, pattern in enumerate(file.demonstrations):
             if not self._topics([pattern]):
-                find(f"there is no {pattern!r}", self.folder.banks, "demonstrations", index)
+                find(self._missing(pattern, "demonstrations"), self.folder.banks, "demonstrations", index)
         for index, name in enumerate(file.pinned):
             if name not in self.demonstrations:
                 find(f"there is no {name!r}", difflib.get_close_matches(name, self.demonstrations), "pinned", index)
         return findings
+
+    def _missing(self, name: str | None, kind: str) -> str:
+        if any(finding.path.rpartition(".")[0] == f"{kind}/{name}" for finding in self.folder.findings):
+            return f"{name!r} is faulty itself, as found there"
+        return f"there is no {name!r}"
 
     def _topics(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """The files of the bank that `patterns` name, in their order, each once."""
