@@ -16,7 +16,7 @@ import yaml
 
 from server.authoring.rules.base import PLACEHOLDER
 from server.authoring.schemas import FOLDER as SCHEMAS
-from server.core.errors import ConfigurationError, Finding, PromptFilesError
+from server.core.errors import ConfigurationError, PromptFilesError
 from server.core.types import Rendering, Risk
 from server.profiles.documents import read_yaml
 from server.profiles.folder import Folder, FolderReader, with_file
@@ -116,7 +116,7 @@ def new_profile(
     description: str | None = None,
 ) -> Path:
     """Write profiles/ID.yaml. Raises ConfigurationError, and then nothing is written."""
-    shown = f"profiles/{identifier}.yaml"
+    name = f"{identifier}.yaml"
     values = {
         "header": _header("profile"),
         "id": _scalar(identifier),
@@ -124,8 +124,9 @@ def new_profile(
     }
     if extends is not None:
         given = {"rendering": rendering, "constitution": constitution, "template": template}
-        lines = [f"{name}: {_scalar(str(value))}\n" for name, value in given.items() if value is not None]
-        return _write_new(directory, shown, _EXTENDING.format(**values, extends=_scalar(extends), given="".join(lines)))
+        lines = "".join(f"{field}: {_scalar(str(value))}\n" for field, value in given.items() if value is not None)
+        text = _EXTENDING.format(**values, extends=_scalar(extends), given=lines)
+        return _write_new(directory, "profiles", name, text)
     is_completion = rendering is Rendering.COMPLETION
     values |= {
         "rendering": str(rendering or Rendering.CHAT),
@@ -133,7 +134,7 @@ def new_profile(
         "template": _scalar(template or ("completion" if is_completion else "chat")),
         "sampling": _SAMPLING if is_completion else "",
     }
-    return _write_new(directory, shown, _PROFILE.format(**values))
+    return _write_new(directory, "profiles", name, _PROFILE.format(**values))
 
 
 def new_constitution(directory: Path, identifier: str, *, description: str | None = None) -> Path:
@@ -146,7 +147,7 @@ def new_constitution(directory: Path, identifier: str, *, description: str | Non
         text=_scalar(f"{PLACEHOLDER} say in one sentence what to do."),
         when=_scalar(f"{PLACEHOLDER} in a few words, what requests it is for."),
     )
-    return _write_new(directory, f"constitutions/{identifier}.yaml", text)
+    return _write_new(directory, "constitutions", f"{identifier}.yaml", text)
 
 
 def new_template(directory: Path, identifier: str, *, template: str = "chat") -> Path:
@@ -154,7 +155,7 @@ def new_template(directory: Path, identifier: str, *, template: str = "chat") ->
     source = FolderReader(directory).read().templates.get(template)
     if source is None:
         raise ConfigurationError(f"There is no template {template!r} in {directory} to start from.")
-    return _write_new(directory, f"templates/{identifier}.jinja", source)
+    return _write_new(directory, "templates", f"{identifier}.jinja", source)
 
 
 def new_demonstration(
@@ -173,8 +174,9 @@ def new_demonstration(
 
     All else in the file stays as it is, byte for byte. Raises ConfigurationError, and then nothing is written.
     """
+    _check_id(topic)
     risk = risk or (Risk.LOOKALIKE if contrast else Risk.BENIGN)
-    entry = {
+    fields = {
         "id": identifier,
         "aspect": aspect or ("harmless" if risk is Risk.HARMFUL else "helpful"),
         "risk": risk.value,
@@ -183,7 +185,7 @@ def new_demonstration(
         "user": (user or f"{PLACEHOLDER} the message, as a person would type it.").strip(),
         "assistant": (assistant or f"{PLACEHOLDER} the answer to imitate.").strip(),
     }
-    entry = {name: value for name, value in entry.items() if value is not None}
+    entry = {name: value for name, value in fields.items() if value is not None}
     lines = directory / "demonstrations" / f"{topic}.jsonl"
     path = lines if lines.exists() else directory / "demonstrations" / f"{topic}.yaml"
     shown = f"demonstrations/{path.name}"
@@ -197,7 +199,7 @@ def new_demonstration(
     return _write(directory, shown, add_demonstration(text, entry, shown))
 
 
-def add_demonstration(text: str, entry: Mapping[str, Any], shown: str) -> str:
+def add_demonstration(text: str, entry: Mapping[str, str], shown: str) -> str:
     """`text` of a YAML bank with `entry` after its last demonstration; findings call it `shown`.
 
     Raises ConfigurationError where it cannot be added without changing what is there.
@@ -248,8 +250,8 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(_Block, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|"))
 
 
-def _item(entry: Mapping[str, Any], indent: int) -> str:
-    shown = {**entry, "assistant": _Block(entry["assistant"])}
+def _item(entry: Mapping[str, str], indent: int) -> str:
+    shown = {name: _Block(text) if name == "assistant" or "\n" in text else text for name, text in entry.items()}
     text = yaml.dump([shown], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
     return "\n".join(f"{' ' * indent}{line}" if line.strip() else line for line in text.split("\n"))
 
@@ -271,7 +273,14 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
 
 
-def _write_new(directory: Path, shown: str, text: str) -> Path:
+def _check_id(identifier: str) -> None:
+    if not _SLUG.fullmatch(identifier):
+        raise ConfigurationError(f"{identifier!r} is no id: small letters, digits and hyphens make one.")
+
+
+def _write_new(directory: Path, kind: str, name: str, text: str) -> Path:
+    _check_id(name.rpartition(".")[0])
+    shown = f"{kind}/{name}"
     if (directory / shown).exists():
         raise ConfigurationError(f"{directory / shown} is there already; choose another id, or edit it.")
     return _write(directory, shown, text)
@@ -293,11 +302,6 @@ def _write(directory: Path, shown: str, text: str) -> Path:
 
 def _check(folder: Folder, shown: str, text: str) -> None:
     """Raises PromptFilesError for what would be wrong with `text` there that is not wrong now."""
-    name = Path(shown).stem
-    if shown.count("/") != 1 or not _SLUG.fullmatch(name):
-        raise PromptFilesError(
-            [Finding(shown, 0, "", f"{name!r} is no id: small letters, digits and hyphens make one")]
-        )
     if shown.startswith("templates/"):
         compile_template(text, shown)
     before, after = replace(folder, findings=[]), with_file(folder, shown, text)
