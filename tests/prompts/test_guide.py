@@ -36,8 +36,7 @@ def test_the_commands_of_the_guide_work_as_written(
 ) -> None:
     folder = tmp_path / "prompts"
     copytree(PROMPTS, folder)
-    for name, value in {"PROMPTS": str(folder), "EMBEDDER": "wordllama"}.items():
-        monkeypatch.setenv(f"ICALIGN_{name}", value)
+    monkeypatch.setenv("ICALIGN_PROMPTS", str(folder))
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "Editor")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "editor@example.org")

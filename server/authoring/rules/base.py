@@ -85,9 +85,13 @@ class Subject:
         """What each demonstration costs in a prompt, by id."""
         return {entry.item.id: entry.item.num_tokens(self.tokenizer.count) for entry in self.entries}
 
-    def ids_of(self, profile: Profile) -> frozenset[str]:
-        """All demonstrations that `profile` may show, by id."""
-        return frozenset(item.id for item in (*profile.demonstrations, *profile.pinned))
+    @cached_property
+    def held(self) -> Mapping[str, frozenset[str]]:
+        """By profile: the ids of all demonstrations that it may show."""
+        return {
+            name: frozenset(item.id for item in (*profile.demonstrations, *profile.pinned))
+            for name, profile in self.profiles.items()
+        }
 
     def find_in_profile(
         self, profile: Profile, path: Path, message: str, mend: str, rule: str, severity: Severity = "warning"

@@ -30,11 +30,10 @@ def check_same(subject: Subject) -> Iterator[Finding]:
 
 def check_near(subject: Subject) -> Iterator[Finding]:
     """Messages that nearly repeat one which a profile may show beside them, pairs of harm and look-alike apart."""
-    held = [subject.ids_of(profile) for profile in subject.profiles.values()]
     for i, j, similarity in _near_pairs(subject.vectors, _NEAR):
         first, second = subject.entries[i], subject.entries[j]
         ids = {first.item.id, second.item.id}
-        together = first.file == second.file or any(ids <= known for known in held)
+        together = first.file == second.file or any(ids <= held for held in subject.held.values())
         if together and _is_repetition(first, second):
             other = "" if first.item.risk is second.item.risk else f", which is {first.item.risk.value}"
             message = f"asks nearly the same as {first.place}{other} (similarity {similarity:.2f})"

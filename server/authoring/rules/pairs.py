@@ -63,12 +63,7 @@ def check_pinned(subject: Subject) -> Iterator[Finding]:
 
 def _check_profiles(subject: Subject, entry: Entry, beside: Sequence[Entry]) -> Iterator[Finding]:
     names = {other.item.id for other in beside}
-    without = [
-        profile.id
-        for profile in subject.profiles.values()
-        if entry.item.id in (held := subject.ids_of(profile)) and not names & held
-    ]
-    if without:
+    if without := [name for name, held in subject.held.items() if entry.item.id in held and not names & held]:
         message = f"is shown without a look-alike by {', '.join(without)}"
         mend = f"name the file of {' or '.join(sorted(names))} in demonstrations of these profiles"
         yield entry.find("id", message, mend, "no-lookalike")

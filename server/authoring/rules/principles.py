@@ -5,8 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from server.authoring.rules.base import Subject, find
 from server.core.errors import Finding
+from server.core.types import Vectors
 from server.profiles.documents import Document
 from server.profiles.schema import PrincipleEntry
 
@@ -57,46 +60,57 @@ def check_fields(subject: Subject) -> Iterator[Finding]:
 def check_pairs(subject: Subject) -> Iterator[Finding]:
     """Principles that repeat or may contradict each other, of those whose scopes let them meet in one prompt."""
     for document, principles in _constitutions(subject):
-        texts = subject.embed([item.text for item in principles])
-        clauses = [_clauses(item.text) for item in principles]
-        vectors = [subject.embed([clause.bare for clause in own]) for own in clauses]
-        for i, j in combinations(range(len(principles)), 2):
-            first, second = principles[i], principles[j]
-            if not _can_meet(first, second):
-                continue
-            where = f"{first.id} (line {document.line_of('principles', i, 'id')})"
-            likeness = vectors[i] @ vectors[j].T
-            opposed = [
-                (float(likeness[a, b]), one.text, other.text)
-                for a, one in enumerate(clauses[i])
-                for b, other in enumerate(clauses[j])
-                if one.is_negative != other.is_negative
-            ]
-            nearest = max(opposed, default=(0.0, "", ""))
-            similarity = float(texts[i] @ texts[j])
-            path = ("principles", j, "text")
-            if nearest[0] >= _OPPOSES:
-                message = f"{second.id} may contradict {where}: “{nearest[2]}” against “{nearest[1]}”"
-                yield find(document, path, message, "decide which holds, and reword or scope the other", "contradicts")
-            elif similarity >= _REPEATS:
-                message = f"{second.id} says nearly the same as {where} (similarity {similarity:.2f})"
-                yield find(document, path, message, "make one of the two, or say what sets them apart", "repeats")
+        read = [_read(item, subject) for item in principles]
+        for i, j in combinations(range(len(read)), 2):
+            if _can_meet(principles[i], principles[j]) and (doubt := _compare(read[i], read[j])):
+                where = f"{principles[i].id} (line {document.line_of('principles', i, 'id')})"
+                message = f"{principles[j].id} {doubt.says} {where}{doubt.detail}"
+                yield find(document, ("principles", j, "text"), message, doubt.mend, doubt.rule)
 
 
 @dataclass(frozen=True)
-class _Clause:
-    """A part of a sentence, as it stands and `bare` of the words that say whether to do it."""
+class _Principle:
+    """Its clauses as they stand, whether each is negative, and the vectors of the whole and of each clause.
 
-    text: str
-    bare: str
-    is_negative: bool
+    Those of clauses are taken without the words that say whether to do it.
+    """
+
+    clauses: Sequence[str]
+    is_negative: Sequence[bool]
+    vector: Vectors
+    clause_vectors: Vectors
 
 
-def _clauses(text: str) -> Sequence[_Clause]:
-    parts = [part.strip() for part in _CLAUSE_ENDS.split(text) if len(part.split()) >= _MIN_WORDS] or [text]
-    return [
-        _Clause(part, " ".join(_POLARITY.sub(" ", part).split()), _NEGATIVE.search(part) is not None) for part in parts
-    ]
+@dataclass(frozen=True)
+class _Doubt:
+    """About a principle beside another one, which stands between `says` and `detail`."""
+
+    says: str
+    detail: str
+    mend: str
+    rule: str
+
+
+def _read(item: PrincipleEntry, subject: Subject) -> _Principle:
+    parts = [part.strip() for part in _CLAUSE_ENDS.split(item.text)]
+    clauses = [part for part in parts if len(part.split()) >= _MIN_WORDS] or [item.text]
+    bare = [" ".join(_POLARITY.sub(" ", clause).split()) for clause in clauses]
+    is_negative = [_NEGATIVE.search(clause) is not None for clause in clauses]
+    return _Principle(clauses, is_negative, subject.embed([item.text])[0], subject.embed(bare))
+
+
+def _compare(first: _Principle, second: _Principle) -> _Doubt | None:
+    likeness = first.clause_vectors @ second.clause_vectors.T
+    likeness[np.equal.outer(first.is_negative, second.is_negative)] = -1
+    row, column = divmod(int(np.argmax(likeness)), len(second.clauses))
+    if likeness[row, column] >= _OPPOSES:
+        detail = f": “{second.clauses[column]}” against “{first.clauses[row]}”"
+        mend = "decide which holds, and reword or scope the other"
+        return _Doubt("may contradict", detail, mend, "contradicts")
+    if (similarity := float(first.vector @ second.vector)) >= _REPEATS:
+        mend = "make one of the two, or say what sets them apart"
+        return _Doubt("says nearly the same as", f" (similarity {similarity:.2f})", mend, "repeats")
+    return None
 
 
 def _can_meet(first: PrincipleEntry, second: PrincipleEntry) -> bool:

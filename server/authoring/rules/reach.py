@@ -16,7 +16,7 @@ def check_files(subject: Subject) -> Iterator[Finding]:
     if not subject.is_whole:
         return
     profiles = subject.profiles.values()
-    shown = {name for profile in profiles for name in subject.ids_of(profile)}
+    shown = frozenset().union(*subject.held.values())
     for name, bank in subject.folder.banks.items():
         if not shown & {item.id for item in bank.file.demonstrations}:
             mend = f"name {name} in the demonstrations of a profile, or remove the file"
