@@ -20,7 +20,7 @@ from server.core.errors import ConfigurationError, PromptFilesError
 from server.core.types import Rendering, Risk
 from server.profiles.documents import read_yaml
 from server.profiles.folder import Folder, FolderReader, with_file
-from server.profiles.schema import SLUG_PATTERN
+from server.profiles.schema import SLUG_PATTERN, BankFile
 from server.profiles.store import build_profiles
 from server.rendering.environment import compile_template
 
@@ -195,7 +195,8 @@ def new_demonstration(
         return _write(directory, shown, start + _item(entry, indent=2))
     text = _read(path)
     if path == lines:
-        return _write(directory, shown, f"{text.rstrip()}\n{orjson.dumps(entry).decode()}\n".lstrip("\n"))
+        gap = "" if not text or text.endswith("\n") else "\n"
+        return _write(directory, shown, f"{text}{gap}{orjson.dumps(entry).decode()}\n")
     return _write(directory, shown, add_demonstration(text, entry, shown))
 
 
@@ -204,7 +205,9 @@ def add_demonstration(text: str, entry: Mapping[str, str], shown: str) -> str:
 
     Raises ConfigurationError where it cannot be added without changing what is there.
     """
-    before = read_yaml(text, shown).data
+    document = read_yaml(text, shown)
+    document.check(BankFile)
+    before = document.data
     node = _sequence(text, shown)
     # A sequence ends where the next thing begins; blank lines and comments before that belong to the next thing.
     head, tail = text[: node.end_mark.index], text[node.end_mark.index :]
@@ -214,7 +217,7 @@ def add_demonstration(text: str, entry: Mapping[str, str], shown: str) -> str:
         lines.pop()
     kept = "\n".join(lines)
     between = head[len(kept) :].removeprefix("\n") + tail
-    gap = "" if before["demonstrations"][-1].get("id") == entry.get("contrast") else "\n"
+    gap = "" if before["demonstrations"][-1]["id"] == entry.get("contrast") else "\n"
     added = f"\n{gap}{_item(entry, indent)}"
     if "\r\n" in text:
         kept, added = kept.removesuffix("\r"), added.replace("\n", "\r\n")

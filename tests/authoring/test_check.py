@@ -160,15 +160,15 @@ def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_t
             "id: show-steps",
             "show-steps can never be retrieved by one",
         ),
-        ([(PROFILE, "{benign: 2, ", "{")], "unreachable", TALK, "risk: benign", "is never shown by one"),
+        ([(PROFILE, "{benign: 2, ", "{")], "unreachable", TALK, "risk: benign", "boil-egg can never be shown by one"),
         (
             [
                 (CHAT, "for principle in retrieved_principles", "for principle in principles"),
                 (CHAT, "{% if retrieved_principles %}", "{% if demonstrations %}"),
             ],
             "left-out",
-            PROFILE,
-            "template: chat",
+            CHAT,
+            "System text",
             "leaves out retrieved_principles",
         ),
         (

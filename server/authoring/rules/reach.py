@@ -66,24 +66,24 @@ def check_quotas(subject: Subject) -> Iterator[Finding]:
         if entry.item.id in held and entry.item.id not in shown:
             groups[entry.file, entry.item.risk].append(entry)
     for (_, risk), entries in groups.items():
-        message = f"and {len(entries) - 1} more" if len(entries) > 1 else "alone"
+        others = f"and {len(entries) - 1} more of this risk here " if len(entries) > 1 else ""
         names = ", ".join(held[entries[0].item.id])
-        text = f"({message} with risk {risk.value} in this file) is never shown by {names}: no quota, on no route"
-        mend = f"give {risk.value} a quota on a route of the profile; as they are they only count for the risk"
-        yield entries[0].find("risk", text, mend, _RULE)
+        message = f"{others}can never be shown by {names}, where no route has a quota for {risk.value}"
+        mend = f"give {risk.value} a quota on a route of the profile; without it they only count for the risk"
+        yield entries[0].find("risk", message, mend, _RULE)
 
 
 def check_templates(subject: Subject) -> Iterator[Finding]:
-    """A profile's template has a place for all that the profile puts into a prompt."""
-    for profile in subject.profiles.values():
-        if profile.id not in subject.templates:
-            continue
-        for name in sorted(_wanted(profile) - variables_of(profile.template)):
-            message = f"{profile.template_id} leaves out {name}, so no prompt of {profile.id} has them"
-            mend = (
-                f"write {name} into templates/{profile.template_id}.jinja, as templates/{_model_of(profile)}.jinja does"
-            )
-            yield subject.find_in_profile(profile, ("template",), message, mend, "left-out")
+    """A template has a place for all that its profiles put into a prompt."""
+    left_out: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for name in subject.templates:
+        profile = subject.profiles[name]
+        for variable in sorted(_wanted(profile) - variables_of(profile.template)):
+            left_out[profile.template_id, variable, _model_of(profile)].append(name)
+    for (template, variable, model), names in left_out.items():
+        message = f"leaves out {variable}, so that no prompt of {', '.join(names)} has them"
+        mend = f"write {variable} into it, as templates/{model}.jinja does"
+        yield Finding(f"templates/{template}.jinja", 1, "", message, mend, "left-out", "warning")
 
 
 def _retrieves(profile: Profile, item: Principle) -> bool:
