@@ -67,7 +67,7 @@ def test_all_faults_of_a_template_are_found_at_once() -> None:
         ("{{ system.__class__.__mro__ }}", "__mro__"),
         ("{{ system['__class__'] }}", "__class__"),
         ("{{ ''.format }}", "no attribute 'format'"),
-        ("{{ principles[0].items }}", "no attribute 'items'"),
+        ("{% for p in principles %}{{ p.items }}{% endfor %}", "no attribute 'items'"),
         ("{{ principles | map(attribute='__class__') | join }}", "no attribute '__class__'"),
         ("{{ system | attr('upper') }}", "the filter attr"),
         ("{{ ''.format(system) }}", "a call"),
