@@ -293,7 +293,7 @@ def test_lines_of_json_are_a_bank_as_any_other(folder: Path) -> None:
     line = '{"id": "%s", "aspect": "helpful", "risk": "benign", "user": "u", "assistant": "a"}\n'
     path = folder / "demonstrations" / "lines.jsonl"
     path.write_text(line % "one" + "\n" + line % "maths-bun-boxes", "utf-8")
-    assert [where[:2] for where in findings_of(folder)["demonstrations/maths.yaml"]] == [(6, "id")]
+    assert [where[:2] for where in findings_of(folder)["demonstrations/maths.yaml"]] == [(7, "id")]
     path.write_text(line % "one", "utf-8")
     extend(folder, "mine", "default", "demonstrations: [lines]\npinned: [one]\n")
     mine = load_profiles(folder)["mine"]
