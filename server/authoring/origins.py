@@ -6,7 +6,7 @@ texts it is given, or measures them, may give another, and then nothing is said 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -155,9 +155,13 @@ class _MarkingTemplate:
         self._template = template
         self._marks = marks
 
-    def render(self, **values: Any) -> str:
-        text = self._template.render(**values)
-        return self._marks.around(text, TEMPLATE) if text.strip() else text
+    @property
+    def filename(self) -> str | None:
+        return self._template.filename
+
+    def generate(self, values: Mapping[str, Any]) -> Iterator[str]:
+        text = "".join(self._template.generate(values))
+        yield self._marks.around(text, TEMPLATE) if text.strip() else text
 
 
 def _principle(item: Principle, origin: Origin) -> Principle:

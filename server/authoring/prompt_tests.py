@@ -12,8 +12,7 @@ from server.authoring.refusal import refuses
 from server.authoring.rendered import Rendered, Renderer
 from server.authoring.requests import messages_of, with_choice
 from server.core.errors import Finding, PromptFilesError, RequestError
-from server.core.types import Body, Risk
-from server.library import Prompts
+from server.core.types import Body, Profile, Risk
 from server.profiles.documents import Document, read_yaml
 from server.profiles.schema import AnswerExpectation, Bounds, Listed, PromptTestEntry, PromptTestFile
 from server.rendering.forms.chat import ChatForm
@@ -91,37 +90,39 @@ def load_cases(directory: Path) -> list[Case]:
             where = first.setdefault(case.test.id, case.document.shown)
             if where != case.document.shown:
                 fault = f"{case.test.id!r} is used in {where} too"
-                findings.append(Finding(case.document.shown, case.line_of("id"), "id", fault))
+                findings.append(Finding(case.document.shown, case.line_of("id"), "id", fault, "give one another id"))
         cases += found
     if findings:
         raise PromptFilesError(findings)
     return cases
 
 
-def check_names(cases: Sequence[Case], prompts: Prompts) -> None:
-    """Raise PromptFilesError where a case names what is not in `prompts`, since a `lacks` of that could not fail."""
-    profiles = prompts.profiles.current.values()
-    bank = [item for profile in profiles for item in (*profile.demonstrations, *profile.pinned)]
+def check_names(cases: Sequence[Case], profiles: Mapping[str, Profile]) -> None:
+    """Raise PromptFilesError where a case names what is not in `profiles`, since a `lacks` of that could not fail."""
+    bank = [item for profile in profiles.values() for item in (*profile.demonstrations, *profile.pinned)]
     known: Mapping[str, frozenset[str]] = {
         "demonstrations": frozenset(item.id for item in bank),
         "topics": frozenset(item.topic for item in bank),
         "risks": frozenset(Risk),
         "languages": frozenset(item.language for item in bank),
-        "principles": frozenset(item.id for profile in profiles for item in profile.constitution.principles),
+        "principles": frozenset(item.id for profile in profiles.values() for item in profile.constitution.principles),
     }
-    findings = [finding for case in cases for finding in _unknown_names(case, prompts, known)]
+    findings = [finding for case in cases for finding in _unknown_names(case, profiles, known)]
     if findings:
         raise PromptFilesError(list(dict.fromkeys(findings)))
 
 
-def _unknown_names(case: Case, prompts: Prompts, known: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
-    if case.profile not in prompts.profiles.current:
-        yield Finding(case.document.shown, case.line_of("profiles"), "profiles", f"there is no {case.profile!r}")
+def _unknown_names(
+    case: Case, profiles: Mapping[str, Profile], known: Mapping[str, frozenset[str]]
+) -> Iterator[Finding]:
+    mend = "name one that is there"
+    if case.profile not in profiles:
+        yield Finding(case.document.shown, case.line_of("profiles"), "profiles", f"there is no {case.profile!r}", mend)
     for field, names in known.items():
         listed: Listed = getattr(case.test.expect, field)
         for item in (*listed.includes, *listed.any_of, *listed.lacks):
             if item not in names:
-                yield Finding(case.document.shown, case.line_of("expect", field), field, f"there is no {item!r}")
+                yield Finding(case.document.shown, case.line_of("expect", field), field, f"there is no {item!r}", mend)
 
 
 def run_case(case: Case, renderer: Renderer, tokenizer: Tokenizer) -> Outcome:

@@ -53,7 +53,7 @@ def run_tests(
     if not cases:
         raise ConfigurationError(f"There are no such prompt tests in {bench.settings.prompts / 'tests'}.")
     library = bench.load()
-    check_names(cases, library.current)
+    check_names(cases, library.current.profiles.current)
     renderer = bench.renderer(library.current)
     outcomes = [run_case(case, renderer, bench.tokenizer) for case in cases]
     has_engine = bool(url or engine)

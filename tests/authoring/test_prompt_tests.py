@@ -167,6 +167,6 @@ def test_names_that_do_not_agree_are_faults(tmp_path: Path) -> None:
 )
 def test_what_is_not_there_cannot_be_expected(renderer: Renderer, tmp_path: Path, expect: str, words: str) -> None:
     with pytest.raises(PromptFilesError, match=f"tests/a.yaml:8: {words}"):
-        check_names([case(tmp_path, expect)], renderer.prompts)
+        check_names([case(tmp_path, expect)], renderer.prompts.profiles.current)
     with pytest.raises(PromptFilesError, match="tests/a.yaml:6: profiles: there is no 'nobody'"):
-        check_names([case(tmp_path, "routes: [low]", profiles="[nobody]")], renderer.prompts)
+        check_names([case(tmp_path, "routes: [low]", profiles="[nobody]")], renderer.prompts.profiles.current)

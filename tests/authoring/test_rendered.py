@@ -114,7 +114,7 @@ def test_pinned_demonstrations_are_told_from_retrieved_ones(tmp_path: Path, ligh
 def test_origins_of_a_template_that_changes_texts_are_not_guessed(tmp_path: Path, light_embedder: Embedder) -> None:
     copytree(PROMPTS, tmp_path / "prompts")
     template = tmp_path / "prompts" / "templates" / "chat.jinja"
-    template.write_text("{{ system | trim }}{{ principles[0].text | length }}", "utf-8")
+    template.write_text("a{{ system | trim }}{% for item in principles %}{{ item.text | length }}{% endfor %}", "utf-8")
     rendered = ask(renderer_of(tmp_path / "prompts", light_embedder), "How do I bake bread?")
     assert set(rendered.num_tokens_by_origin(TOKENIZER.count)) == {Origin.UNKNOWN}
     assert rendered.messages[0].text == rendered.body["messages"][0]["content"]

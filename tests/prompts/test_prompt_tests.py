@@ -27,5 +27,5 @@ def test_a_prompt_test_passes(case: Case, renderer: Renderer, smollm2_tokenizer:
 
 
 def test_they_name_what_is_there_and_cover_every_profile(renderer: Renderer) -> None:
-    check_names(CASES, renderer.prompts)
+    check_names(CASES, renderer.prompts.profiles.current)
     assert {case.profile for case in CASES} == set(renderer.prompts.profiles.current)
