@@ -110,7 +110,7 @@ class FolderReader:
             constitutions=parse_all("constitutions", _parse_constitution),
             banks=parse_all("demonstrations", _parse_bank),
             profiles=parse_all("profiles", _parse_profile),
-            templates=parse_all("templates", lambda text, _: text),
+            templates=parse_all("templates", _parse_template),
             findings=findings,
             faulty=frozenset(finding.path.rpartition(".")[0] for finding in findings),
         )
@@ -172,6 +172,20 @@ class _State:
     findings: tuple[Finding, ...]
 
 
+def with_file(folder: Folder, shown: str, text: str) -> Folder:
+    """`folder` as if its file `shown` held `text`, without its findings. Raises PromptFilesError."""
+
+    def added(kind: str, files: Mapping[str, Parsed], parse: Callable[[str, str], Parsed]) -> Mapping[str, Parsed]:
+        return {**files, _stem(shown): parse(text, shown)} if shown.startswith(f"{kind}/") else files
+
+    return Folder(
+        constitutions=added("constitutions", folder.constitutions, _parse_constitution),
+        banks=added("demonstrations", folder.banks, _parse_bank),
+        profiles=added("profiles", folder.profiles, _parse_profile),
+        templates=added("templates", folder.templates, _parse_template),
+    )
+
+
 def _entries(directory: Path) -> Iterable[Path]:
     try:
         return [path for path in directory.iterdir() if not path.name.startswith((".", "~", "#"))]
@@ -209,6 +223,10 @@ def _decode(content: bytes, shown: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise PromptFilesError([Finding(shown, line, "", f"is not UTF-8 text: {error.reason}")]) from error
+
+
+def _parse_template(text: str, _: str) -> str:
+    return text
 
 
 def _parse_profile(text: str, shown: str) -> Document:

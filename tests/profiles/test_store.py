@@ -67,7 +67,7 @@ def test_pinned_demonstrations_are_not_retrieved(folder: Path) -> None:
         ("id: default", "id: another", "id: another", "must be the file's name, 'default'"),
         ("num_demonstrations: ", "num_demonstration: ", "num_demonstration:", "Extra inputs"),
         ("    elevated:", "    elevatd:", "elevatd:", "'low', 'elevated' or 'high'"),
-        ("rendering: chat", "rendering: none", "# For models", "takes no other fields"),
+        ("rendering: chat", "rendering: none", "# yaml-language-server", "takes no other fields"),
     ],
 )
 def test_a_profile_that_names_what_is_not_there_is_found(
@@ -293,7 +293,7 @@ def test_lines_of_json_are_a_bank_as_any_other(folder: Path) -> None:
     line = '{"id": "%s", "aspect": "helpful", "risk": "benign", "user": "u", "assistant": "a"}\n'
     path = folder / "demonstrations" / "lines.jsonl"
     path.write_text(line % "one" + "\n" + line % "maths-bun-boxes", "utf-8")
-    assert [where[:2] for where in findings_of(folder)["demonstrations/maths.yaml"]] == [(6, "id")]
+    assert [where[:2] for where in findings_of(folder)["demonstrations/maths.yaml"]] == [(7, "id")]
     path.write_text(line % "one", "utf-8")
     extend(folder, "mine", "default", "demonstrations: [lines]\npinned: [one]\n")
     mine = load_profiles(folder)["mine"]
