@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from server.core.types import Risk, Vectors
 
-_POOL_PER_RISK = 32
+POOL_PER_RISK = 32
+"""So many of the nearest of each risk are enough to choose from, however large the bank."""
 
 
 def select(
@@ -22,12 +23,14 @@ def select(
     mmr_lambda: float,
     min_similarity: float,
 ) -> list[int]:
-    """Indices of at most `count` demonstrations, the most similar last.
+    """Indices of at most `count` of the given candidates, the most similar last.
+
+    The nearest `POOL_PER_RISK` of each risk, in the order of the bank, give the same as the whole bank.
 
     Maximal marginal relevance (Carbonell and Goldstein 1998): each pick maximises
     `mmr_lambda * similarity - (1 - mmr_lambda) * likeness to what is already picked`, among those whose risk has quota
-    left and whose `num_tokens` still fit. All sequences are parallel, one entry per demonstration; ties go to the
-    earlier one.
+    left and whose `num_tokens` still fit. All sequences are parallel, one entry per candidate; ties go to the earlier
+    one.
     """
     left = dict(quotas)
     pool = np.array(_pool(similarities, risks, left, min_similarity), np.intp)
@@ -52,13 +55,13 @@ def select(
 def _pool(
     similarities: NDArray[np.float32], risks: Sequence[Risk], quotas: Mapping[Risk, int], min_similarity: float
 ) -> list[int]:
-    """The nearest few of each risk that has a quota: enough to choose from, however large the bank."""
+    """The nearest few of each risk that has a quota."""
     pool: list[int] = []
     taken = dict.fromkeys(Risk, 0)
     for index in np.argsort(-similarities, kind="stable").tolist():
         if similarities[index] < min_similarity:
             break
-        if quotas.get(risks[index], 0) > 0 and taken[risks[index]] < _POOL_PER_RISK:
+        if quotas.get(risks[index], 0) > 0 and taken[risks[index]] < POOL_PER_RISK:
             taken[risks[index]] += 1
             pool.append(index)
     return pool
