@@ -14,7 +14,7 @@ import orjson
 
 from server.aligner import Aligned, Aligner
 from server.core.errors import EngineError, InvalidRequestError, MediaTypeError, NotOfferedError
-from server.core.types import Body, Caller, Demonstration, Rendering, Scored
+from server.core.types import Body, Caller, Explanation, Profile, Rendering
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.models import Windows, list_request, read_models
 from server.engine.replies import once, openai_error, parse_answer, passed_headers, refuse_redirect, says_too_long
@@ -25,7 +25,7 @@ from server.rendering.answers import answers_for, with_trace
 from server.rendering.forms.base import Form
 from server.rendering.forms.chat import ChatForm
 from server.rendering.forms.registry import COMPLETION_PATH, FORMS
-from server.trace.record import Trace, selection_json
+from server.trace.record import Trace, explanation_json
 
 # Names of the connection between client and server, or of this server's own surface; the engine gets all others.
 _OWN_HEADERS = frozenset(
@@ -140,28 +140,15 @@ class Pipeline:
         return {"endpoint": aligned.path, "body": aligned.body, **trace.to_json(), "tokens": prompt_tokens}
 
     async def retrieve(self, query: str, body: Body, count: int, caller: Caller, trace: Trace) -> Body:
-        """What retrieval chooses for `query`, and its `count` nearest demonstrations before quotas and budget.
+        """What retrieval chooses for `query`, its `count` nearest demonstrations, and why it was those.
 
         `body` names the profile as a request would.
         """
         prompts = self.library.current
         resolved = resolve_for(FORMS[ChatForm.path], body, caller, prompts, trace)
         assert resolved is not None, "only completions may have no profile"
-        profile = resolved.profile
-        if not profile.demonstrations:
-            raise InvalidRequestError(
-                f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile"
-            )
-        retriever = prompts.ready[profile.label].retriever
-        selection = await anyio.to_thread.run_sync(retriever.retrieve, query, profile)
-        neighbours = await anyio.to_thread.run_sync(retriever.neighbours, query, count)
-        return {
-            "profile": profile.id,
-            "version": profile.version,
-            "embedder": self._aligner.embedder_name,
-            **selection_json(selection),
-            "neighbours": [_neighbour_json(scored) for scored in neighbours],
-        }
+        explanation = await anyio.to_thread.run_sync(explain, query, count, resolved.profile, prompts)
+        return explanation_json(explanation, resolved.profile, self._aligner.embedder_name)
 
     async def _count_prompt_tokens(self, aligned: Aligned, caller: Caller) -> int | None:
         """The exact length of the prompt, from an engine that offers vLLM's /tokenize; else None."""
@@ -190,6 +177,13 @@ class Pipeline:
         body = answers.whole(body) if answers else body
         trace.usage = body.get("usage")
         return Answer(reply.status, headers, body=body | {"alignment": _finished(trace)} if wants_trace else body)
+
+
+def explain(query: str, count: int, profile: Profile, prompts: Prompts) -> Explanation:
+    """What is chosen for `query` by `profile`, one of `prompts`, and why. Raises InvalidRequestError."""
+    if not profile.demonstrations:
+        raise InvalidRequestError(f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile")
+    return prompts.ready[profile.label].retriever.explain(query, count, profile)
 
 
 def profile_names(caller: Caller, prompts: Prompts) -> list[str]:
@@ -282,9 +276,3 @@ async def _as_it_is(reply: EngineReply) -> Answer:
     if reply.is_stream:
         return Answer(reply.status, headers, chunks=reply.chunks)
     return Answer(reply.status, headers, body=await reply.read())
-
-
-def _neighbour_json(scored: Scored[Demonstration]) -> Body:
-    item = scored.item
-    shown = {"id": item.id, "similarity": round(scored.similarity, 4), "risk": item.risk.value, "topic": item.topic}
-    return shown | {"aspect": item.aspect, "user": item.user}

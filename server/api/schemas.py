@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.core.types import Placement, Rendering, Risk, Route
+from server.core.types import Placement, Reason, Rendering, Risk, Route
 from server.profiles.resolve import AlignmentOptions
 
 
@@ -148,7 +148,14 @@ class ScoredDemonstration(Scored):
     risk: Risk
 
 
-class Neighbour(ScoredDemonstration):
+class Judged(Scored):
+    """Something that was chosen or was not."""
+
+    reason: Reason
+    why: str = Field(description="The reason in words.")
+
+
+class Neighbour(Judged, ScoredDemonstration):
     """A demonstration near to a text."""
 
     topic: str
@@ -377,7 +384,10 @@ class RetrieveAnswer(Selection):
     profile: str
     version: str
     embedder: str
-    neighbours: list[Neighbour]
+    judged_principles: list[Judged] = Field(
+        description="All but the pinned, the highest weight times similarity first."
+    )
+    neighbours: list[Neighbour] = Field(description="Demonstrations of the bank, the nearest first.")
 
 
 class ProfilePrinciple(_Open):

@@ -1,7 +1,7 @@
 """Makes profiles of a folder's files: checks that what they name exists, and versions each by content."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,10 +45,25 @@ def load_profiles(directory: Path) -> Mapping[str, Profile]:
 def build_profiles(folder: Folder) -> Mapping[str, Profile]:
     """The profiles of `folder` that can be made; findings about the others are added to it."""
     builder = _Builder(folder, _index_demonstrations(folder))
-    profiles = {name: builder.build(document) for name, document in resolve_profiles(folder).items()}
-    if not profiles and not folder.findings:
+    documents = resolve_profiles(folder)
+    profiles: dict[str, Profile] = {}
+    findings: dict[str, Sequence[Finding]] = {}
+    for name, document in documents.items():
+        profile, findings[name] = builder.build(document)
+        if profile is not None:
+            profiles[name] = profile
+    for name, document in documents.items():
+        folder.findings.extend(_own(document, findings[name], inherited=findings.get(document.data.get("extends"), [])))
+    if not documents and not folder.findings:
         folder.findings.append(Finding("profiles", 0, "", NO_PROFILE))
-    return {name: profile for name, profile in profiles.items() if profile is not None}
+    return profiles
+
+
+def _own(document: Document, findings: Sequence[Finding], *, inherited: Sequence[Finding]) -> Iterable[Finding]:
+    """The findings of a profile, without those that are found in the one it extends."""
+    known = {(finding.field, finding.message) for finding in inherited}
+    line = document.line_of("extends")
+    return (item for item in findings if item.line != line or (item.field, item.message) not in known)
 
 
 def resolve_profiles(folder: Folder) -> Mapping[str, Document]:
@@ -115,17 +130,16 @@ class _Builder:
         default_factory=dict
     )
 
-    def build(self, document: Document) -> Profile | None:
-        start = len(self.folder.findings)
+    def build(self, document: Document) -> tuple[Profile | None, Sequence[Finding]]:
+        """The profile, or what keeps it from being made."""
         try:
             file = document.check(ProfileFile)
         except PromptFilesError as error:
-            self.folder.findings.extend(error.findings)
-            return None
-        if file.rendering is not Rendering.NONE:
-            self._check_references(file, document)
-        if len(self.folder.findings) > start:
-            return None
+            return None, error.findings
+        findings = [] if file.rendering is Rendering.NONE else self._check_references(file, document)
+        return (None if findings else self._make(file)), findings
+
+    def _make(self, file: ProfileFile) -> Profile:
         demonstrations, digest = self._bank(self._topics(file.demonstrations), tuple(file.pinned))
         constitution = self.folder.constitutions[file.constitution].file if file.constitution else None
         profile = Profile(
@@ -148,9 +162,11 @@ class _Builder:
         )
         return replace(profile, version=_version(profile, digest))
 
-    def _check_references(self, file: ProfileFile, document: Document) -> None:
+    def _check_references(self, file: ProfileFile, document: Document) -> list[Finding]:
+        findings: list[Finding] = []
+
         def find(message: str, *path: str | int) -> None:
-            self.folder.findings.append(Finding(document.shown, document.line_of(*path), str(path[0]), message))
+            findings.append(Finding(document.shown, document.line_of(*path), str(path[0]), message))
 
         constitution = self.folder.constitutions.get(file.constitution or "")
         if constitution is None:
@@ -167,6 +183,7 @@ class _Builder:
         for index, name in enumerate(file.pinned):
             if name not in self.demonstrations:
                 find(f"there is no {name!r}", "pinned", index)
+        return findings
 
     def _topics(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """The files of the bank that `patterns` name, in their order, each once."""

@@ -6,11 +6,12 @@ from functools import cache
 
 import numpy as np
 
-from server.core.types import Demonstration, Principle, Profile, Route, Scored, Selection, Vectors
+from server.core.types import Explanation, Principle, Profile, Reason, Route, Scored, Selection, Vectors
 from server.retrieval.base import Embedder
+from server.retrieval.explanation import judge_demonstrations, judge_principles
 from server.retrieval.index import ExactIndex
 from server.retrieval.risk import choose_route, score_risk
-from server.retrieval.selector import select
+from server.retrieval.selector import Record, select
 
 
 class Retriever:
@@ -44,9 +45,27 @@ class Retriever:
 
     def retrieve(self, query: str, overridden: Profile | None = None) -> Selection:
         """Choose for the text `query`, by the profile's settings and scope, or by those that a request made of them."""
-        profile = overridden or self._profile
+        return self._retrieve(self._embedder.embed([query])[0], overridden or self._profile)
+
+    def explain(self, query: str, count: int, overridden: Profile | None = None) -> Explanation:
+        """What `retrieve` chooses, and why: for the `count` nearest demonstrations of the bank, the nearest first."""
+        profile, vector, record = overridden or self._profile, self._embedder.embed([query])[0], Record()
+        selection = self._retrieve(vector, profile, record)
+        similarities = self._index.similarities(vector)
+        nearest = np.argsort(-similarities, kind="stable")[:count].tolist()
+        scored = {i: Scored(self._profile.demonstrations[i], float(similarities[i])) for i in nearest}
+        ranked = [
+            (self._retrievable[i], near, reason)
+            for i, near, reason in self._rank_principles(vector, selection.route, profile)
+        ]
+        return Explanation(
+            selection,
+            neighbours=judge_demonstrations(scored, self._profile.demonstrations, record, selection.route, profile),
+            principles=judge_principles(ranked, selection.route, profile),
+        )
+
+    def _retrieve(self, vector: Vectors, profile: Profile, record: Record | None = None) -> Selection:
         settings = profile.retrieval
-        vector = self._embedder.embed([query])[0]
         similarities = self._index.similarities(vector)
         labelled = np.concatenate([similarities, self._pinned_index.similarities(vector)])
         risk = score_risk(labelled, self._harmful, settings.num_neighbours)
@@ -61,6 +80,7 @@ class Retriever:
             budget_tokens=settings.budget_tokens - self._pinned_tokens,
             mmr_lambda=settings.mmr_lambda,
             min_similarity=settings.min_similarity,
+            record=record,
         )
         return Selection(
             risk=risk,
@@ -71,21 +91,29 @@ class Retriever:
             demonstrations=tuple(Scored(self._profile.demonstrations[i], float(similarities[i])) for i in chosen),
         )
 
-    def neighbours(self, query: str, count: int) -> list[Scored[Demonstration]]:
-        """The `count` nearest demonstrations of the bank, nearest first, before any quota or budget."""
-        similarities = self._index.similarities(self._embedder.embed([query])[0])
-        order = np.argsort(-similarities, kind="stable")[:count]
-        return [Scored(self._profile.demonstrations[i], float(similarities[i])) for i in order.tolist()]
-
     def _choose_principles(self, vector: Vectors, route: Route, profile: Profile) -> tuple[Scored[Principle], ...]:
         """The best by weight times similarity among those for this route and scope, in the constitution's order."""
-        similarities = self._principle_index.similarities(vector)
-        candidates = [
-            i for i, item in enumerate(self._retrievable) if route in item.routes and _counts(item, profile.scope)
-        ]
-        candidates.sort(key=lambda i: -self._retrievable[i].weight * float(similarities[i]))
-        kept = sorted(candidates[: profile.retrieval.num_principles])
-        return tuple(Scored(_open(self._retrievable[i], profile.scope), float(similarities[i])) for i in kept)
+        ranked = self._rank_principles(vector, route, profile)
+        chosen = sorted((i, similarity) for i, similarity, reason in ranked if reason is Reason.CHOSEN)
+        return tuple(Scored(_open(self._retrievable[i], profile.scope), similarity) for i, similarity in chosen)
+
+    def _rank_principles(self, vector: Vectors, route: Route, profile: Profile) -> list[tuple[int, float, Reason]]:
+        """Index, similarity and fate of each that is not pinned, the highest weight times similarity first."""
+        similarities = self._principle_index.similarities(vector).tolist()
+        order = sorted(range(len(similarities)), key=lambda i: -self._retrievable[i].weight * similarities[i])
+        left, ranked = profile.retrieval.num_principles, []
+        for i in order:
+            reason = _bar(self._retrievable[i], route, profile.scope) or (Reason.CHOSEN if left else Reason.OUTRANKED)
+            left -= reason is Reason.CHOSEN
+            ranked.append((i, similarities[i], reason))
+        return ranked
+
+
+def _bar(item: Principle, route: Route, scope: Mapping[str, str]) -> Reason | None:
+    """What keeps `item` from being retrieved, however near it is."""
+    if route not in item.routes:
+        return Reason.OTHER_ROUTE
+    return None if _counts(item, scope) else Reason.OUT_OF_SCOPE
 
 
 def _counts(item: Principle, scope: Mapping[str, str]) -> bool:

@@ -52,6 +52,9 @@ def test_retrieve_shows_choice_and_neighbours(make_app: AppFactory) -> None:
     assert similarities == sorted(similarities, reverse=True)
     assert body["demonstrations"][-1]["id"] == body["neighbours"][0]["id"]
     assert body["embedder"] == "wordllama-256"
+    assert (body["neighbours"][0]["reason"], body["neighbours"][0]["why"]) == ("chosen", "chosen as number 1")
+    kept = [item["id"] for item in body["judged_principles"] if item["reason"] == "chosen"]
+    assert sorted(kept) == sorted(item["id"] for item in body["retrieved_principles"])
 
 
 def test_profiles_are_listed_with_their_contents_on_request(make_app: AppFactory) -> None:

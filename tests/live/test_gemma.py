@@ -20,7 +20,7 @@ NUM_ALIGNED_TOKENS = 200
 def ask(url: str, profile: str) -> list[Body]:
     """Eight sampled answers: one greedy answer of so small a model can turn on the rounding of a processor."""
     messages = [{"role": "user", "content": QUESTION}]
-    sampling = {"temperature": 0.7, "n": 8, "seed": 1, "max_tokens": 300}
+    sampling = {"temperature": 0.7, "n": 8, "seed": 1, "max_tokens": 160}
     body = {"model": f"{GEMMA}:{profile}", "messages": messages, **sampling}
     answer: Body = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=180).json()
     choices: list[Body] = answer["choices"]
@@ -46,7 +46,7 @@ def test_unaligned_it_runs_on(gemma_url: str) -> None:
 
 def test_a_stream_ends_the_same_way(gemma_url: str) -> None:
     messages = [{"role": "user", "content": QUESTION}]
-    body = {"model": f"{GEMMA}:base", "messages": messages, "n": 8, "seed": 1, "max_tokens": 300, "stream": True}
+    body = {"model": f"{GEMMA}:base", "messages": messages, "n": 8, "seed": 1, "max_tokens": 160, "stream": True}
     text = httpx.post(f"{gemma_url}/v1/chat/completions", json=body, timeout=180).text
     assert text.count('"finish_reason":"stop"') >= 5
     assert "~~~~" not in text

@@ -26,6 +26,10 @@ def test_shipped_profiles_load() -> None:
     assert {name: profile.rendering for name, profile in profiles.items()} == {
         "default": Rendering.CHAT,
         "base": Rendering.COMPLETION,
+        "company": Rendering.CHAT,
+        "company-base": Rendering.COMPLETION,
+        "public-service": Rendering.CHAT,
+        "public-service-base": Rendering.COMPLETION,
         "off": Rendering.NONE,
     }
 
@@ -73,15 +77,14 @@ def test_a_profile_that_names_what_is_not_there_is_found(
         load_profiles(folder)
     lines = path.read_text("utf-8").splitlines()
     expected = next(number for number, line in enumerate(lines, 1) if line_of in line)
-    finding = caught.value.findings[0]
-    assert finding.path == "profiles/default.yaml"
+    (finding,) = [finding for finding in caught.value.findings if finding.path == "profiles/default.yaml"]
     assert finding.line in {expected, expected + 1}
     assert words in finding.message
 
 
 def test_an_id_used_twice_and_a_missing_contrast_are_found(folder: Path) -> None:
     edit(folder / "demonstrations" / "maths.yaml", "id: maths-bun-boxes", "id: code-python-chunks")
-    edit(folder / "demonstrations" / "safety.yaml", "contrast: ", "contrast: no-")
+    edit(folder / "demonstrations" / "harm-weapons.yaml", "contrast: ", "contrast: no-")
     with pytest.raises(PromptFilesError) as caught:
         load_profiles(folder)
     messages = [str(finding) for finding in caught.value.findings]
