@@ -16,6 +16,7 @@ from server.api.answer import KEEP_ALIVE_KEY
 from server.api.description import describe
 from server.api.errors import add_error_handlers
 from server.api.health import health_router
+from server.api.metrics import Metrics, metrics_router
 from server.api.openai import openai_router
 from server.api.passthrough import passthrough_router
 from server.api.trace import TraceMiddleware
@@ -74,6 +75,8 @@ def create_app(
     add_error_handlers(app)
     for router in (openai_router, alignment_router, passthrough_router, health_router):
         app.include_router(router(pipeline))
+    app.state.metrics = Metrics(library)
+    app.include_router(metrics_router(pipeline, app.state.metrics))
     describe(app, api_routes(app), has_keys=bool(settings.api_keys))
     app.state.pipeline = pipeline
     setattr(app.state, KEEP_ALIVE_KEY, settings.keep_alive_s)

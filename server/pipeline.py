@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+import anyio
 import anyio.to_thread
 import orjson
 
@@ -20,7 +21,7 @@ from server.engine.models import Windows, list_request, read_models
 from server.engine.replies import once, openai_error, parse_answer, passed_headers, refuse_redirect, says_too_long
 from server.engine.sse import parse_events
 from server.library import Library, Prompts
-from server.profiles.resolve import Resolved, default_for, resolve, resolve_plain
+from server.profiles.resolve import Resolved, default_for, may_ask, resolve, resolve_plain, split_model
 from server.rendering.answers import answers_for, with_trace
 from server.rendering.forms.base import Form
 from server.rendering.forms.chat import ChatForm
@@ -32,6 +33,9 @@ _OWN_HEADERS = frozenset(
     {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept-encoding", "cookie", "expect"}
     | {"keep-alive", "te", "trailer", "upgrade", "proxy-authorization", "x-alignment-profile"}
 )
+
+# Whoever collects metrics waits for some ten seconds.
+_METRICS_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,16 +111,30 @@ class Pipeline:
             yield answer
 
     @asynccontextmanager
-    async def list_models(self, caller: Caller) -> AsyncIterator[Answer]:
-        """The engine's list of models, each entry followed by one for every profile. Raises EngineError."""
+    async def list_models(self, caller: Caller, asked: str = "") -> AsyncIterator[Answer]:
+        """The engine's list of models, each entry followed by one for every profile. Raises EngineError.
+
+        Versions are too many to list; where `asked` is a model with one, its entry follows too.
+        """
         prompts = self.library.current
         async with self.engine.open(list_request(_engine_headers(caller))) as reply:
             if reply.status >= 300:
                 yield await _as_it_is(reply)
             else:
-                names = (None, *profile_names(caller, prompts))
+                names = (None, *profile_names(caller, prompts), *_asked_version(asked, caller, prompts))
                 models = [_model(entry, name, caller, prompts) for entry in await read_models(reply) for name in names]
                 yield Answer(200, {}, body={"object": "list", "data": models})
+
+    async def engine_metrics(self, caller: Caller) -> bytes:
+        """The engine's metrics in the text format of Prometheus; nothing where it has none, or not soon."""
+        # The other format of Prometheus ends with a mark, so that nothing could follow it.
+        request = EngineRequest("/metrics", method="GET", headers=_engine_headers(caller) | {"accept": "text/plain"})
+        with anyio.move_on_after(_METRICS_PATIENCE_S), suppress(EngineError):
+            async with self.engine.open(request) as reply:
+                is_text = reply.headers.get("content-type", "").startswith("text/plain")
+                content = await reply.read() if reply.status == 200 and is_text else b""
+                return content if content.endswith(b"\n") or not content else content + b"\n"
+        return b""
 
     async def align(self, form: Form, resolved: Resolved, caller: Caller, prompts: Prompts, trace: Trace) -> Aligned:
         """Retrieve and render. Embedding and tokenising leave the event loop. Raises InvalidRequestError."""
@@ -207,8 +225,15 @@ def _default(form: Form, caller: Caller, prompts: Prompts) -> str | None:
     return None if is_plain and not prompts.profiles.current[name].aligns_completions else name
 
 
+def _asked_version(model: str, caller: Caller, prompts: Prompts) -> list[str]:
+    """The `profile@version` that `model` ends with, if the caller may ask for it."""
+    name = split_model(model, prompts.profiles)[1] or ""
+    return [name] if "@" in name and may_ask(name, caller, prompts.profiles) else []
+
+
 def _model(entry: Body, profile: str | None, caller: Caller, prompts: Prompts) -> Body:
-    applied = prompts.profiles.current[profile or default_for(caller, prompts.default_profile)]
+    applied = prompts.profiles.get(profile or default_for(caller, prompts.default_profile))
+    assert applied is not None, "names come from the profiles themselves"
     named = {**entry, "alignment": {"profile": applied.id, "version": applied.version}}
     return {**named, "id": f"{entry['id']}:{profile}", "parent": entry["id"]} if profile else named
 

@@ -90,7 +90,7 @@ def test_a_fault_in_a_template_stops_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "prompts" / "templates" / "chat.jinja").write_text("{{ principles[0].txt }}", "utf-8")
     result = run("serve", "--engine", "scripted", "--prompts", "prompts", folder=tmp_path)
     assert result.returncode == 2
-    assert "templates/chat.jinja: " in result.stderr
+    assert "templates/chat.jinja:1: " in result.stderr
     assert "txt" in result.stderr
 
 

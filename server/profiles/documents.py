@@ -20,9 +20,18 @@ Path = tuple[str | int, ...]
 Lines = dict[Path, int]
 
 _MAX_DEPTH = 32
+_MAX_FINDINGS = 100
+# No number, date or truth value is longer; reading a longer one as such could take for ever.
+_MAX_PLAIN_CHARS = 100
 # The parser in C is twenty times as fast, and every wheel of PyYAML has it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MISSING = object()
+# What to do about a fault, by pydantic's name for it.
+_MENDS = {
+    "extra_forbidden": "correct the field's spelling, or take it out",
+    "missing": "add the field",
+    "string_type": "put quotes around the text",
+}
 
 
 @dataclass(frozen=True)
@@ -48,19 +57,26 @@ class Document:
         try:
             return model.model_validate(self.data)
         except ValidationError as error:
-            raise PromptFilesError([self._finding(fault) for fault in error.errors(include_url=False)]) from error
+            faults = error.errors(include_url=False)[:_MAX_FINDINGS]
+            raise PromptFilesError([self._finding(fault) for fault in faults]) from error
 
     def _finding(self, fault: Any) -> Finding:
         location = tuple(fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         if not isinstance(fault["input"], dict | list):
             message += f" (found {_short(fault['input'])})"
-        return Finding(self.shown, self.line_of(*location), field_name(location), message)
+        mend = _MENDS.get(fault["type"], "change the value")
+        return Finding(self.shown, self.line_of(*location), field_name(location), message, mend)
 
 
 def field_name(location: Path) -> str:
     """`principles[0].id` for its path."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in location).lstrip(".")
+
+
+def _name(key: str) -> str:
+    """A key as findings show it, whatever it is."""
+    return key if key.isprintable() and len(key) <= _MAX_PLAIN_CHARS else _short(key)
 
 
 def read_yaml(text: str, shown: str) -> Document:
@@ -79,7 +95,7 @@ def read_json_lines(text: str, shown: str) -> Document:
         except ValueError as error:
             findings.append(Finding(shown, number, "", f"is not JSON: {error}"))
     if findings:
-        raise PromptFilesError(findings)
+        raise PromptFilesError(findings[:_MAX_FINDINGS])
     return Document(shown, items, lambda: {(index,): number for index, (number, _) in enumerate(numbered)})
 
 
@@ -112,7 +128,9 @@ def _read_yaml(text: str, shown: str, lines: Lines | None = None) -> Any:
         return _construct(yaml.parse(text, Loader=_Loader), lines)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise PromptFilesError([Finding(shown, line, "", f"is not YAML as used here: {error.problem}")]) from error
+        mend = "mend the indentation, or put quotes around text with a colon or another mark in it"
+        found = Finding(shown, line, "", f"is not YAML as used here: {error.problem}", mend)
+        raise PromptFilesError([found]) from error
     except yaml.YAMLError as error:
         raise PromptFilesError([Finding(shown, 0, "", f"is not YAML: {error}")]) from error
 
@@ -189,11 +207,11 @@ def _key(event: Any, mapping: dict[str, Any]) -> str:
 
 
 def _scalar(event: Any) -> Any:
-    if not event.implicit[0]:
+    if not event.implicit[0] or len(event.value) > _MAX_PLAIN_CHARS:
         return event.value
     try:
         return _plain(event.value)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, ArithmeticError, yaml.YAMLError) as error:
         raise _fault(event, f"{_short(event.value)} cannot be read: {error}") from error
 
 

@@ -4,10 +4,12 @@ What its files say of each other is checked in store.py.
 """
 
 import hashlib
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -59,6 +61,12 @@ class Folder:
     profiles: Mapping[str, Document]
     templates: Mapping[str, str]
     findings: list[Finding] = field(default_factory=list)
+    faulty: frozenset[str] = frozenset()
+    """The files that could not be read, as `kind/id`."""
+
+    def may_have(self, pattern: str) -> bool:
+        """Whether `pattern`, as `kind/id`, names a file that could not be read: it is there, though faulty."""
+        return any(fnmatchcase(name, pattern) for name in self.faulty)
 
 
 class FolderReader:
@@ -67,15 +75,19 @@ class FolderReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._parsed: dict[tuple[str, bytes], object] = {}
-        self._state: object = None
+        self._read: _State | None = None
+        self._seen: _State | None = None
 
-    def has_changed(self) -> bool:
-        """Whether any file is not what it was when it was last read."""
-        return self._list()[0] != self._state
+    def has_settled(self) -> bool:
+        """Whether any file is not what it was when it was last read, and none changed since this was last asked.
+
+        So a file that an editor is still writing is left alone, be it that half of it makes sense.
+        """
+        before, self._seen = self._seen, self._look()
+        return self._seen not in (self._read, None) and self._seen == before
 
     def read(self) -> Folder:
         """The files as they lie there at one moment. Raises PromptFilesError where it is no prompts folder."""
-        self._state = None
         contents, findings = self._read_contents()
         kept, self._parsed = self._parsed, {}
 
@@ -100,29 +112,29 @@ class FolderReader:
             profiles=parse_all("profiles", _parse_profile),
             templates=parse_all("templates", lambda text, _: text),
             findings=findings,
+            faulty=frozenset(finding.path.rpartition(".")[0] for finding in findings),
         )
 
     def _read_contents(self) -> tuple[Mapping[str, bytes], list[Finding]]:
         """Every file's bytes; read again where one changes meanwhile, so that no half of an edit is taken."""
-        if not (self.directory / "profiles").is_dir():
-            fault = "is not a prompts folder: it has no folder profiles/"
-            raise PromptFilesError([Finding(str(self.directory), 0, "", fault)])
         for _ in range(_NUM_TRIES):
-            before, findings = self._list()
-            self._state = before
+            before = self._read = self._look()
+            if not (self.directory / "profiles").is_dir():
+                fault = "is not a prompts folder: it has no folder profiles/"
+                raise PromptFilesError([Finding(str(self.directory), 0, "", fault)])
+            findings = list(before.findings)
             contents: dict[str, bytes] = {}
-            for shown in before:
+            for shown in before.files:
                 try:
                     contents[shown] = (self.directory / shown).read_bytes()
                 except OSError as error:
                     findings.append(Finding(shown, 0, "", f"cannot be read: {error.strerror}"))
-            if self._list()[0] == before:
+            if self._look() == before:
                 break
         return contents, findings
 
-    def _list(self) -> tuple[Mapping[str, tuple[int, int, int]], list[Finding]]:
-        """What tells one state of the files from another: for each its inode, its time and its size."""
-        found: dict[str, tuple[int, int, int]] = {}
+    def _look(self) -> "_State":
+        files: dict[str, _Stat] = {}
         findings: list[Finding] = []
         names: set[tuple[str, str]] = set()
         for kind, endings in _KINDS.items():
@@ -132,14 +144,31 @@ class FolderReader:
                     findings.extend(_misnamed(shown, path.suffix))
                 elif (kind, path.stem) in names:
                     findings.append(Finding(shown, 0, "", f"has the name of another file, {path.stem}"))
-                elif (stat := _stat(path)) is None:
+                elif (found := _stat(path)) is None:
                     findings.append(Finding(shown, 0, "", "is not a file that can be read"))
-                elif stat[2] > (limit := _limit(path.suffix)):
+                elif found.size_bytes > (limit := _limit(path.suffix)):
                     findings.append(Finding(shown, 0, "", f"is larger than {limit} bytes"))
                 else:
-                    found[shown] = stat
+                    files[shown] = found
                     names.add((kind, path.stem))
-        return found, findings
+        return _State(files, tuple(findings))
+
+
+class _Stat(NamedTuple):
+    """What tells one state of a file from another, be it replaced, written in place, or given other rights."""
+
+    inode: int
+    modified_ns: int
+    changed_ns: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a look at the folder shows: its files by path, and what is wrong before any is read."""
+
+    files: Mapping[str, _Stat]
+    findings: tuple[Finding, ...]
 
 
 def _entries(directory: Path) -> Iterable[Path]:
@@ -155,12 +184,14 @@ def _misnamed(shown: str, ending: str) -> list[Finding]:
     return [Finding(shown, 0, "", f"is not read; name it {_MISNAMED[ending]}")]
 
 
-def _stat(path: Path) -> tuple[int, int, int] | None:
+def _stat(path: Path) -> _Stat | None:
     try:
-        stat = path.stat()
+        found = path.stat()
     except (OSError, RuntimeError):
         return None
-    return (stat.st_ino, stat.st_mtime_ns, stat.st_size) if path.is_file() else None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return _Stat(found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 def _limit(ending: str) -> int:

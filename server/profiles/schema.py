@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from server.core.types import Part, Placement, Rendering, Risk, Route
@@ -102,7 +103,7 @@ class RetrievalEntry(_File):
 
     num_demonstrations: int = Field(default=3, ge=0, le=64)
     """At most so many are retrieved."""
-    budget_tokens: int = Field(default=1000, ge=0)
+    budget_tokens: int = Field(default=1000, ge=0, le=1_000_000)
     """Tokens for pinned and retrieved demonstrations together."""
     mmr_lambda: float = Field(default=0.7, ge=0, le=1)
     """1 takes the most similar, whatever they share; less prefers variety."""
@@ -167,6 +168,7 @@ class ProfileFile(_File):
             raise ValueError("a rendering needs a template and a constitution")
         if reserved := {"alignment", "messages", "model", "prompt", "stream"} & self.sampling.keys():
             raise ValueError(f"sampling cannot set {', '.join(sorted(reserved))}")
+        _check_json(self.sampling)
         if len(set(self.pinned)) < len(self.pinned):
             raise ValueError("pinned names a demonstration twice")
         if self.aligns_completions and self.rendering is not Rendering.COMPLETION:
@@ -176,3 +178,13 @@ class ProfileFile(_File):
                 "completion rendering needs sampling.max_tokens, since the completions endpoint stops at 16"
             )
         return self
+
+
+def _check_json(value: object) -> None:
+    """Raise ValueError for numbers that JSON, as it is written here, cannot hold."""
+    try:
+        written = orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(f"sampling cannot be written as JSON: {error}") from error
+    if orjson.loads(written) != value:
+        raise ValueError("sampling holds a number that JSON does not have, such as .nan or .inf")

@@ -1,13 +1,19 @@
 """What a template sees: the selection and the client's text as plain values, all of it sanitised."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateRuntimeError
 
-from server.core.errors import ConfigurationError
+from server.core.errors import Finding, PromptFilesError
 from server.core.types import Demonstration, Exchange, Principle, Profile, Route, Scored, Selection
+from server.rendering.environment import line_of
 from server.rendering.sanitise import FENCE, Sanitiser
+
+# How many times over a template may write what it is given.
+_MAX_GROWTH = 8
 
 
 def demonstrated(selection: Selection) -> list[Exchange]:
@@ -27,27 +33,65 @@ def render(
     exchanges: Sequence[Exchange] = (),
     question: str = "",
 ) -> str:
-    """The template's text. Raises ConfigurationError where the template itself fails."""
+    """The template's text. Raises PromptFilesError where the template itself fails."""
+    given = {
+        "principles": [_principle(item, sanitiser) for item in selection.principles],
+        "retrieved_principles": [_principle(scored.item, sanitiser) for scored in selection.retrieved_principles],
+        "demonstrations": [_exchange(item, sanitiser) for item in demonstrations],
+        "system": sanitiser.fenced(system),
+        "exchanges": [_exchange(item, sanitiser) for item in exchanges],
+        "question": sanitiser.fenced(question),
+        "fence": FENCE,
+    }
+    texts = list(_texts(given))
+    limit_chars = _MAX_GROWTH * sum(map(len, texts)) + len(profile.template) * (len(texts) + 1)
     try:
-        return template.render(
-            principles=[_principle(item, sanitiser) for item in selection.principles],
-            retrieved_principles=[_principle(scored.item, sanitiser) for scored in selection.retrieved_principles],
-            demonstrations=[_exchange(item, sanitiser) for item in demonstrations],
-            system=sanitiser.fenced(system),
-            exchanges=[_exchange(item, sanitiser) for item in exchanges],
-            question=sanitiser.fenced(question),
-            fence=FENCE,
-        )
-    except (TemplateError, ArithmeticError, TypeError, LookupError) as error:
-        raise ConfigurationError(f"templates/{profile.template_id}.jinja: {error}") from error
+        return "".join(_limited(template.generate(given), limit_chars))
+    except Exception as error:  # what an expression may raise depends on the template
+        mend = "correct the expression at this line"
+        found = Finding(f"templates/{profile.template_id}.jinja", line_of(error, template), "", str(error), mend)
+        raise PromptFilesError([found]) from error
 
 
 def check_template(profile: Profile, template: Template) -> None:
-    """Render with one of everything, so that a fault shows when it is loaded. Raises ConfigurationError."""
-    constitution, sample = profile.constitution.principles, Exchange("a message", "an answer")
-    selection = Selection(0.0, Route.LOW, constitution, tuple(Scored(item, 0.0) for item in constitution), (), ())
-    arguments = {"demonstrations": [sample], "system": "a setting", "exchanges": [sample], "question": "a question"}
-    render(template, profile, selection, Sanitiser(), **arguments)  # type: ignore[arg-type]  # one of each, by name
+    """Render with and without each part, so that a fault shows when it is loaded. Raises PromptFilesError."""
+    principle = Principle("a", "a principle", "", 1.0, "helpful", False, frozenset(Route), "")
+    principles = (principle, replace(principle, scope={"product": ("one", "two"), "region": ("three",)}))
+    exchange, written = Exchange("a message", "an answer"), ""
+    for parts in product((False, True), repeat=5):
+        has_principles, has_retrieved, has_demonstrations, has_system, has_exchanges = parts
+        retrieved = tuple(Scored(item, 0.0) for item in principles) if has_retrieved else ()
+        selection = Selection(0.0, Route.LOW, principles if has_principles else (), retrieved, (), ())
+        written = render(
+            template,
+            profile,
+            selection,
+            Sanitiser(),
+            demonstrations=[exchange] * has_demonstrations,
+            system="a setting" * has_system,
+            exchanges=[exchange] * has_exchanges,
+            question="a question",
+        )
+    if not written.strip():
+        shown, mend = f"templates/{profile.template_id}.jinja", "write the prompt's text"
+        raise PromptFilesError([Finding(shown, 0, "", "writes nothing, whatever it is given", mend)])
+
+
+def _limited(chunks: Iterable[str], limit_chars: int) -> Iterator[str]:
+    for chunk in chunks:
+        limit_chars -= len(chunk)
+        if limit_chars < 0:
+            raise TemplateRuntimeError(f"writes more than {_MAX_GROWTH} times what it is given")
+        yield chunk
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in `value`, be it in lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _principle(item: Principle, sanitiser: Sanitiser) -> Mapping[str, Any]:
