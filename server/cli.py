@@ -16,7 +16,11 @@ from fastapi import FastAPI
 
 from server.api.admission import Admission
 from server.api.starting import starting
+from server.commands.diff import diff
 from server.commands.output import fail, remark
+from server.commands.render import render
+from server.commands.retrieve import retrieve
+from server.commands.test import run_tests
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
@@ -87,6 +91,12 @@ def prepare(
         typer.echo(model_location(settings, remark))
     except IcalignError as error:
         fail(error)
+
+
+app.command()(diff)
+app.command()(render)
+app.command()(retrieve)
+app.command("test")(run_tests)
 
 
 def main() -> None:

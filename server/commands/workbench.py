@@ -8,8 +8,9 @@ import typer
 
 from server.aligner import Aligner
 from server.app import load_embedder, load_library, load_tokenizer_for
+from server.authoring.rendered import Renderer
 from server.commands.output import remark
-from server.library import Library
+from server.library import Library, Prompts
 from server.rendering.tokens import EstimatingTokenizer, Tokenizer
 from server.retrieval.base import Embedder
 from server.settings import EmbedderKind, Settings, load_settings
@@ -34,9 +35,10 @@ class Workbench:
         settings = self.settings if prompts is None else self.settings.model_copy(update={"prompts": prompts})
         return load_library(settings, self.embedder, self.tokenizer, remark)
 
-    def aligner(self) -> Aligner:
-        """Does to requests what the server does."""
-        return Aligner(self.tokenizer, embedder_name=self.embedder.name)
+    def renderer(self, prompts: Prompts) -> Renderer:
+        """Renders as a server does whose window is the configured one."""
+        aligner = Aligner(self.tokenizer, embedder_name=self.embedder.name)
+        return Renderer(prompts, aligner, window_tokens=self.settings.window_tokens)
 
 
 def open_workbench(config: Path | None = None, **flags: Any) -> Workbench:

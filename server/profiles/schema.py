@@ -180,6 +180,106 @@ class ProfileFile(_File):
         return self
 
 
+class MessageEntry(_File):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Prose
+
+
+class Listed(_File):
+    """What a list holds and what it does not."""
+
+    includes: list[str] = Field(default_factory=list)
+    """All of these."""
+    any_of: list[str] = Field(default_factory=list)
+    """At least one of these."""
+    lacks: list[str] = Field(default_factory=list)
+    """None of these."""
+
+
+class Bounds(_File):
+    """From and to, both included."""
+
+    at_least: int = Field(default=0, ge=0)
+    at_most: int | None = Field(default=None, ge=0)
+
+
+class AnswerExpectation(_File):
+    """What an engine's answer is like; looked at only where an engine is given."""
+
+    refuses: bool | None = None
+    """true for an answer that begins with a refusal, false for one that does not."""
+    contains: list[str] = Field(default_factory=list)
+    """Texts that are in it, in capitals or not."""
+    lacks: list[str] = Field(default_factory=list)
+    """Texts that are not in it, in capitals or not."""
+    json_schema: dict[str, JsonValue] | None = None
+    """The answer is JSON of this schema (draft 2020-12)."""
+
+
+class Expectation(_File):
+    """What is expected; whatever is not named may be as it will."""
+
+    routes: list[Route] = Field(default_factory=list)
+    """The route is one of these."""
+    demonstrations: Listed = Field(default_factory=Listed)
+    """Ids of the demonstrations in the prompt, pinned ones included."""
+    topics: Listed = Field(default_factory=Listed)
+    """Their topics."""
+    risks: Listed = Field(default_factory=Listed)
+    """Their risks."""
+    languages: Listed = Field(default_factory=Listed)
+    """Their languages."""
+    principles: Listed = Field(default_factory=Listed)
+    """Ids of the principles in the prompt, pinned ones included."""
+    tokens: Bounds = Field(default_factory=Bounds)
+    """What alignment adds to the request, by the tokenizer in use."""
+    prompt: Listed = Field(default_factory=Listed)
+    """Texts in the prompt, word for word."""
+    answer: AnswerExpectation | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Expectation":
+        if not self.model_fields_set:
+            raise ValueError("expects nothing, so the test could not fail")
+        return self
+
+
+class PromptTestEntry(_File):
+    """A request, and what is expected of the prompt made for it."""
+
+    id: Slug
+    profiles: list[Slug] = Field(min_length=1)
+    """Tried with each of them."""
+    message: Prose | None = None
+    """The user's message."""
+    messages: list[MessageEntry] = Field(default_factory=list)
+    """A whole conversation, in place of a message."""
+    system: Prose | None = None
+    """The client's system text."""
+    scope: dict[Slug, Slug] = Field(default_factory=dict)
+    """What the request says of itself, such as `jurisdiction: eu`."""
+    request: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further fields of the request, such as `max_tokens` or `response_format`."""
+    expect: Expectation
+
+    @model_validator(mode="after")
+    def _check(self) -> "PromptTestEntry":
+        if (self.message is None) == (not self.messages):
+            raise ValueError("needs a message or messages, and not both")
+        return self
+
+
+class PromptTestFile(_File):
+    """Prompt tests of one subject: tests/*.yaml."""
+
+    id: Slug
+    """The file's name without .yaml."""
+    description: Prose
+    tests: list[PromptTestEntry] = Field(min_length=1)
+
+
 def _check_json(value: object) -> None:
     """Raise ValueError for numbers that JSON, as it is written here, cannot hold."""
     try:

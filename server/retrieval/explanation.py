@@ -50,10 +50,11 @@ def _why(
 
 def _why_principle(item: Principle, reason: Reason, route: Route, profile: Profile) -> str:
     limit = profile.retrieval.num_principles
-    scope = ", ".join(f"{dimension} {value}" for dimension, value in profile.scope.items() if dimension in item.scope)
+    known = profile.scope.items()
+    other = ", ".join(f"{name} {value}" for name, value in known if value not in item.scope.get(name, (value,)))
     return {
         Reason.CHOSEN: f"chosen, by weight {item.weight:g} times similarity",
         Reason.OTHER_ROUTE: f"is for the routes {', '.join(sorted(item.routes))}, and this one is {route.value}",
-        Reason.OUT_OF_SCOPE: f"is not for {scope}",
+        Reason.OUT_OF_SCOPE: f"is not for {other}",
         Reason.OUTRANKED: f"outranked: num_principles, {limit}, have a higher weight times similarity",
     }[reason]
