@@ -123,7 +123,9 @@ def build_engine(settings: Settings, report: Report) -> Engine:
     return ScriptedEngine(answers, model=settings.served_name or "scripted")
 
 
-def load_library(settings: Settings, embedder: Embedder, tokenizer: Tokenizer, report: Report) -> Library:
+def load_library(
+    settings: Settings, embedder: Embedder, tokenizer: Tokenizer, report: Report = lambda _: None
+) -> Library:
     """The prompt files with all that is built from them; what took long is kept on disk. Raises ConfigurationError."""
     retrievers = Retrievers(
         embedder,
