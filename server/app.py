@@ -130,7 +130,7 @@ def load_library(
     retrievers = Retrievers(
         embedder,
         tokenizer.count,
-        counter=tokenizer.fingerprint,
+        counter=f"{tokenizer.name} {tokenizer.fingerprint[:16]}",
         cache=DiskCache(settings.cache_dir / "prompts"),
         report=report,
     )

@@ -14,7 +14,7 @@ NUM_NEAREST = 64
 
 # So many of a group are compared exactly; a larger one is searched by signs first. tests/bench/bench_bank.py measures
 # what that costs and misses.
-_NUM_COMPARED = 1024
+_NUM_COMPARED = 768
 _BLOCK_ROWS = 8192
 
 Positions = NDArray[np.intp]

@@ -1,5 +1,6 @@
 """Numbers computed from texts at some cost, and found on disk where they were computed before."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,12 @@ Numbers = NDArray[Any]
 Report = Callable[[str], None]
 
 _BATCH = 1024
+_REPORT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """Rows of `width` numbers, of the type `dtype`, by text. `kind` names what they are and what computes them."""
+    """Rows of `width` numbers of the type `dtype`, by text. `kind` says what they are, and names what computes them."""
 
     kind: str
     compute: Callable[[Sequence[str]], Numbers]
@@ -36,9 +38,11 @@ class Remembered:
             if found:
                 yield list(found), np.frombuffer(b"".join(found.values()), self.dtype).reshape(-1, self.width)
             missing.extend(text for text in part if text not in found)
+        told_s = time.monotonic()
         for number, part in enumerate(batches(missing, _BATCH)):
-            if number % 10 == 0 and len(missing) > _BATCH:
-                self.report(f"{self.kind}: {number * _BATCH} of {len(missing)} new texts are done ...")
+            if time.monotonic() - told_s > _REPORT_EVERY_S:
+                told_s = time.monotonic()
+                self.report(f"Computing {self.kind}: {number * _BATCH} of {len(missing)} texts are done ...")
             rows = np.asarray(self.compute(part), self.dtype)
             self._remember(part, rows)
             yield part, rows

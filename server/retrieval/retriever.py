@@ -36,6 +36,7 @@ class Bank:
 
     demonstrations: tuple[Demonstration, ...]
     index: NeighbourIndex
+    risks: tuple[Risk, ...]
     num_tokens: NDArray[np.int32]
 
 
@@ -43,13 +44,11 @@ class Bank:
 class _Candidates:
     """The nearest demonstrations of each risk, in the order of the bank; all sequences are parallel."""
 
-    items: Sequence[Demonstration]
+    positions: Sequence[int]
     similarities: NDArray[np.float32]
     vectors: Vectors
+    risks: Sequence[Risk]
     num_tokens: Sequence[int]
-
-    def scored(self, index: int) -> Scored[Demonstration]:
-        return Scored(self.items[index], float(self.similarities[index]))
 
 
 class Retriever:
@@ -87,25 +86,32 @@ class Retriever:
         candidates = self._candidates(vector)
         selection = self._choose(vector, candidates, profile, record)
         nearest = np.argsort(-candidates.similarities, kind="stable")[:count].tolist()
-        scored = {i: candidates.scored(i) for i in nearest}
+        scored = {i: self._scored(candidates, i) for i in nearest}
+        items = [self._bank.demonstrations[i] for i in candidates.positions]
         ranked = [
             (self._retrievable[i], near, reason)
             for i, near, reason in self._rank_principles(vector, selection.route, profile)
         ]
         return Explanation(
             selection,
-            neighbours=judge_demonstrations(scored, candidates.items, record, selection.route, profile),
+            neighbours=judge_demonstrations(scored, items, record, selection.route, profile),
             principles=judge_principles(ranked, selection.route, profile),
         )
 
     def _candidates(self, vector: Vectors) -> _Candidates:
-        found = self._bank.index.nearest(vector)
+        bank, found = self._bank, self._bank.index.nearest(vector)
+        positions = found.positions.tolist()
         return _Candidates(
-            items=[self._bank.demonstrations[i] for i in found.positions.tolist()],
-            similarities=found.similarities,
-            vectors=self._store.vectors[self._bank.index.rows[found.positions]],
-            num_tokens=self._bank.num_tokens[found.positions].tolist(),
+            positions,
+            found.similarities,
+            vectors=self._store.vectors[bank.index.rows[found.positions]],
+            risks=[bank.risks[i] for i in positions],
+            num_tokens=bank.num_tokens[found.positions].tolist(),
         )
+
+    def _scored(self, candidates: _Candidates, index: int) -> Scored[Demonstration]:
+        item = self._bank.demonstrations[candidates.positions[index]]
+        return Scored(item, float(candidates.similarities[index]))
 
     def _choose(
         self, vector: Vectors, candidates: _Candidates, profile: Profile, record: Record | None = None
@@ -116,7 +122,7 @@ class Retriever:
         chosen = select(
             candidates.similarities,
             candidates.vectors,
-            [item.risk for item in candidates.items],
+            candidates.risks,
             candidates.num_tokens,
             quotas=settings.quotas.get(route, {}),
             count=settings.num_demonstrations,
@@ -131,12 +137,12 @@ class Retriever:
             principles=tuple(item for item in self._profile.constitution.principles if item.pinned),
             retrieved_principles=self._choose_principles(vector, route, profile),
             pinned=self._profile.pinned,
-            demonstrations=tuple(candidates.scored(i) for i in chosen),
+            demonstrations=tuple(self._scored(candidates, i) for i in chosen),
         )
 
     def _score_risk(self, vector: Vectors, candidates: _Candidates, num_neighbours: int) -> float:
         pinned = self._store.similarities(self._pinned_rows, vector)
-        harmful = [item.risk is Risk.HARMFUL for item in (*candidates.items, *self._profile.pinned)]
+        harmful = [risk is Risk.HARMFUL for risk in (*candidates.risks, *(item.risk for item in self._profile.pinned))]
         similarities = np.concatenate([candidates.similarities, pinned])
         return score_risk(similarities, np.array(harmful, np.bool_), num_neighbours)
 
@@ -221,9 +227,9 @@ class Retrievers:
             if known.demonstrations == demonstrations:
                 return known
         rows = self._store.rows([item.user for item in demonstrations])
-        index = NeighbourIndex(self._store, rows, [item.risk for item in demonstrations])
+        risks = tuple(item.risk for item in demonstrations)
         num_tokens = np.fromiter(map(self._num_tokens.__getitem__, demonstrations), np.int32, len(demonstrations))
-        bank = Bank(demonstrations, index, num_tokens)
+        bank = Bank(demonstrations, NeighbourIndex(self._store, rows, risks), risks, num_tokens)
         self._banks.add(bank)
         return bank
 

@@ -52,7 +52,7 @@ class VectorStore:
         Row by row, so that it depends on nothing else that is asked for; and on one thread, since the threads of a
         matrix product wait for each other where the processor is busy: a hundredth of queries took ten times as long.
         """
-        return np.asarray(np.vecdot(self.vectors[rows], query), np.float32)
+        return np.asarray(np.vecdot(self.vectors.take(rows, axis=0), query), np.float32)
 
     def _grow(self, num_rows: int) -> None:
         """Room for `num_rows`. Of what is allocated beyond them, the system gives no memory before it is used."""
