@@ -82,7 +82,7 @@ class Pipeline:
                 if resolved is not None and reply.status >= 400:
                     content = await reply.read()
                     reply = replace(reply, chunks=once(content))
-                    if says_too_long(reply.status, content):
+                    if aligned.selections and says_too_long(reply.status, content):
                         ready = prompts.ready[resolved.profile.label]
                         next_try = await anyio.to_thread.run_sync(
                             self._aligner.shed, form, resolved, ready, aligned, trace

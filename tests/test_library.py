@@ -313,5 +313,7 @@ def test_only_what_an_edit_changed_is_embedded(tmp_path: Path, light_embedder: E
     recording.num_texts = 0
     prompts.edit(1)
     settle(library)
-    assert library.num_changes == 1
-    assert recording.num_texts == 1, "the principle; a demonstration is compared by its message, which is the same"
+    assert (library.num_changes, recording.num_texts) == (1, 0), "a pinned principle and an answer: nothing to compare"
+    replace_text(prompts.folder / "demonstrations" / "marked.yaml", "What is the number?", "Which number is it?")
+    settle(library)
+    assert (library.num_changes, recording.num_texts) == (2, 1)

@@ -46,7 +46,7 @@ class Workbench:
     def load(self, prompts: Path | None = None) -> Library:
         """The prompts of a folder, by default the configured one. Raises ConfigurationError."""
         settings = self.settings if prompts is None else self.settings.model_copy(update={"prompts": prompts})
-        return load_library(settings, self.embedder, self.tokenizer)
+        return load_library(settings, self.embedder, self.tokenizer, remark)
 
     def renderer(self, prompts: Prompts) -> Renderer:
         """Renders as the server does."""

@@ -113,7 +113,7 @@ class Constitution:
     principles: tuple[Principle, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A user message and its answer: of a demonstration, or of the client's history."""
 
@@ -121,7 +121,7 @@ class Exchange:
     assistant: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Demonstration:
     """One exchange shown in context, with the exchanges of its conversation before it, oldest first, as `history`.
 

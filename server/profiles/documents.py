@@ -4,9 +4,12 @@ YAML is read from its events, in one pass and without recursion: prompt files ma
 aliases and tags, which no prompt file needs and which can make a small file grow without bound, are refused.
 """
 
+from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from io import BytesIO
 from typing import Any, TypeVar
 
 import orjson
@@ -16,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from server.core.errors import Finding, PromptFilesError
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
+Item = TypeVar("Item")
 Path = tuple[str | int, ...]
 Lines = dict[Path, int]
 
@@ -58,20 +62,21 @@ class Document:
             return model.model_validate(self.data)
         except ValidationError as error:
             faults = error.errors(include_url=False)[:_MAX_FINDINGS]
-            raise PromptFilesError([self._finding(fault) for fault in faults]) from error
-
-    def _finding(self, fault: Any) -> Finding:
-        location = tuple(fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if not isinstance(fault["input"], dict | list):
-            message += f" (found {_short(fault['input'])})"
-        mend = _MENDS.get(fault["type"], "change the value")
-        return Finding(self.shown, self.line_of(*location), field_name(location), message, mend)
+            findings = [_finding(fault, self.shown, self.line_of(*fault["loc"])) for fault in faults]
+            raise PromptFilesError(findings) from error
 
 
 def field_name(location: Path) -> str:
     """`principles[0].id` for its path."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in location).lstrip(".")
+
+
+def _finding(fault: Any, shown: str, line: int) -> Finding:
+    message = fault["msg"].removeprefix("Value error, ")
+    if not isinstance(fault["input"], dict | list):
+        message += f" (found {_short(fault['input'])})"
+    mend = _MENDS.get(fault["type"], "change the value")
+    return Finding(shown, line, field_name(fault["loc"]), message, mend)
 
 
 def _name(key: str) -> str:
@@ -84,19 +89,30 @@ def read_yaml(text: str, shown: str) -> Document:
     return Document(shown, _read_yaml(text, shown), lambda: _yaml_lines(text))
 
 
-def read_json_lines(text: str, shown: str) -> Document:
-    """A list with one item for each line of `text` that is not blank. Raises PromptFilesError."""
-    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    items: list[Any] = []
+def read_json_lines(content: bytes, shown: str, make: Callable[[Any], Item]) -> tuple[list[Item], Document]:
+    """What `make` makes of each line that is not blank, and the document without data, which knows their places.
+
+    Such files may be large, so no more than one line is held as data. `make` may raise pydantic's ValidationError.
+    Raises PromptFilesError.
+    """
+    items: list[Item] = []
+    numbers = array("L")
     findings: list[Finding] = []
-    for number, line in numbered:
+    for number, line in enumerate(BytesIO(content.removeprefix(BOM_UTF8)), 1):
+        if len(findings) >= _MAX_FINDINGS:
+            break
+        if not line.strip():
+            continue
         try:
-            items.append(orjson.loads(line))
+            items.append(make(orjson.loads(line)))
+            numbers.append(number)
+        except ValidationError as error:
+            findings.extend(_finding(fault, shown, number) for fault in error.errors(include_url=False))
         except ValueError as error:
             findings.append(Finding(shown, number, "", f"is not JSON: {error}"))
     if findings:
         raise PromptFilesError(findings[:_MAX_FINDINGS])
-    return Document(shown, items, lambda: {(index,): number for index, (number, _) in enumerate(numbered)})
+    return items, Document(shown, None, lambda: {(index,): number for index, number in enumerate(numbers)})
 
 
 def merge(parent: Document, child: Document, *, line: int) -> Document:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from server.core.types import Reason, Risk, Vectors
 
 POOL_PER_RISK = 32
-"""So many of the nearest of each risk are looked at."""
+"""So many of the nearest of each risk are enough to choose from, however large the bank."""
 
 
 @dataclass
@@ -48,12 +48,14 @@ def select(
     min_similarity: float,
     record: Record | None = None,
 ) -> list[int]:
-    """Indices of at most `count` demonstrations, the most similar last.
+    """Indices of at most `count` of the given candidates, the most similar last.
+
+    The nearest `POOL_PER_RISK` of each risk, in the order of the bank, give the same as the whole bank.
 
     Maximal marginal relevance (Carbonell and Goldstein 1998): each pick maximises
     `mmr_lambda * similarity - (1 - mmr_lambda) * likeness to what is already picked`, among those whose risk has quota
-    left and whose `num_tokens` still fit. All sequences are parallel, one entry per demonstration; ties go to the
-    earlier one. A `record` is told the reasons.
+    left and whose `num_tokens` still fit. All sequences are parallel, one entry per candidate; ties go to the earlier
+    one. A `record` is told the reasons.
     """
     left = dict(quotas)
     pool = np.array(_pool(similarities, risks, left, min_similarity, record), np.intp)
@@ -104,7 +106,7 @@ def _pool(
     min_similarity: float,
     record: Record | None,
 ) -> list[int]:
-    """The nearest few of each risk that has a quota: enough to choose from, however large the bank."""
+    """The nearest few of each risk that has a quota."""
     pool: list[int] = []
     taken = dict.fromkeys(Risk, 0)
     for index in np.argsort(-similarities, kind="stable").tolist():
