@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from server.core.types import Rendering, Risk
 from server.profiles.documents import read_yaml
 from server.profiles.folder import Folder, FolderReader, with_file
 from server.profiles.schema import SLUG_PATTERN, BankFile
-from server.profiles.store import build_profiles
+from server.profiles.store import build_profiles, resolve_profiles
 from server.rendering.environment import compile_template
 
 _DESCRIPTION = f"{PLACEHOLDER} say whom or what it is for, in a sentence."
@@ -198,6 +199,13 @@ def new_demonstration(
         gap = "" if not text or text.endswith("\n") else "\n"
         return _write(directory, shown, f"{text}{gap}{orjson.dumps(entry).decode()}\n")
     return _write(directory, shown, add_demonstration(text, entry, shown))
+
+
+def profiles_with(directory: Path, topic: str) -> list[str]:
+    """The profiles that retrieve from the file `topic`, by name or by pattern."""
+    documents = resolve_profiles(FolderReader(directory).read())
+    named = ((name, document.data.get("demonstrations") or []) for name, document in documents.items())
+    return [name for name, patterns in named if any(fnmatchcase(topic, str(pattern)) for pattern in patterns)]
 
 
 def add_demonstration(text: str, entry: Mapping[str, str], shown: str) -> str:

@@ -61,7 +61,9 @@ class _Side:
 def diff(
     before: Annotated[str, typer.Argument(help="Folder, or git revision of the prompts folder.")],
     after: Annotated[str | None, typer.Argument(help="The same; by default the folder as it lies there.")] = None,
-    texts: Annotated[list[str] | None, typer.Argument(help="User messages to compare prompts for.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", help="User message to compare prompts for; may be repeated.")
+    ] = None,
     request: Annotated[list[Path] | None, typer.Option("--request", help="JSON file of a request.")] = None,
     requests: Annotated[Path | None, typer.Option("--requests", help="File with a text or request a line.")] = None,
     profile: Annotated[

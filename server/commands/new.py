@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from server.authoring.new import new_constitution, new_demonstration, new_profile, new_template
+from server.authoring.new import new_constitution, new_demonstration, new_profile, new_template, profiles_with
+from server.authoring.rules.base import PLACEHOLDER
 from server.commands.output import command, remark
 from server.commands.workbench import ConfigOption, PromptsOption
 from server.core.types import Rendering, Risk
@@ -96,7 +97,10 @@ def demonstration(
         contrast=contrast,
         language=language,
     )
-    _tell(path, f"see that a profile names it (demonstrations: [{topic}])")
+    names = profiles_with(path.parents[1], topic)
+    if names:
+        remark(f"Profiles that retrieve from it: {', '.join(names)}.")
+    _tell(path, "" if names else f"name it in a profile (demonstrations: [{topic}])")
 
 
 def _folder(prompts: Path | None, config: Path | None) -> Path:
@@ -106,4 +110,5 @@ def _folder(prompts: Path | None, config: Path | None) -> Path:
 def _tell(path: Path, then: str) -> None:
     """Where it is, and what to do next."""
     typer.echo(path)
-    remark(f"Next: write what is marked TODO in it, {then}, and run `icalign check`.")
+    write = "write what is marked TODO in it" if PLACEHOLDER in path.read_text("utf-8") else ""
+    remark(f"Next: {', '.join(filter(None, (write, then, 'run `icalign check`')))}.")

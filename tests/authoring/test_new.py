@@ -7,7 +7,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.authoring.new import add_demonstration, new_constitution, new_demonstration, new_profile, new_template
+from server.authoring.new import (
+    add_demonstration,
+    new_constitution,
+    new_demonstration,
+    new_profile,
+    new_template,
+    profiles_with,
+)
 from server.core.errors import ConfigurationError
 from server.core.types import Rendering, Risk
 from server.profiles.store import load_profiles
@@ -136,6 +143,12 @@ def test_new_files_load_at_once(folder: Path, rendering: Rendering) -> None:
     assert (profiles["mine"].rendering, profiles["mine"].constitution.id) == (rendering, "mine")
     assert (profiles["heir"].rendering, profiles["heir"].constitution.id) == (rendering, "rules")
     assert profiles["heir"].retrieval == profiles["mine"].retrieval
+
+
+def test_the_profiles_that_retrieve_from_a_topic_are_known() -> None:
+    assert {"default", "base", "company"} <= set(profiles_with(PROMPTS, "harm-anything"))
+    assert set(profiles_with(PROMPTS, "shop")) == {"company", "company-base"}
+    assert profiles_with(PROMPTS, "nobodys") == []
 
 
 def test_what_cannot_be_is_refused_and_nothing_is_written(folder: Path) -> None:

@@ -45,13 +45,13 @@ def test_a_revision_is_compared_with_the_folder_by_the_prompt_tests(edited: Path
 
 
 def test_full_shows_the_texts(edited: Path) -> None:
-    result = run("HEAD", "prompts", POTATOES, "--full")
+    result = run("HEAD", "prompts", "--text", POTATOES, "--full")
     assert "prompts that differ: 1 of 1\n~ default profile: Why do my roast" in result.stdout
     assert "    +- Boil the potatoes" in result.stdout.partition("\nprompts that differ: ")[2]
 
 
 def test_prompts_that_do_not_change_exit_with_zero(edited: Path) -> None:
-    result = run("HEAD", "prompts", "python function to split a list into chunks")
+    result = run("HEAD", "prompts", "--text", "python function to split a list into chunks")
     assert result.exit_code == 0
     assert "prompts that differ: 0 of 1" in result.stdout
 
@@ -60,7 +60,7 @@ def test_what_is_chosen_otherwise_is_told(edited: Path) -> None:
     profile = edited / "profiles" / "default.yaml"
     text = profile.read_text("utf-8").replace("num_demonstrations: 4", "num_demonstrations: 1")
     profile.write_text(text.replace("low: {benign: 4, ", "low: {"), "utf-8")
-    result = run("HEAD", "prompts", POTATOES)
+    result = run("HEAD", "prompts", "--text", POTATOES)
     assert "    retrieval.num_demonstrations: 4 → 1\n" in result.stdout
     lines = result.stdout.partition("\nprompts that differ: ")[2]
     assert "    tokens: " in lines
@@ -85,7 +85,7 @@ def test_requests_come_from_files_and_machines_get_json(edited: Path) -> None:
         (["nobody"], "'nobody' is neither a folder nor a git revision"),
         (["HEAD", "prompts", "--request", "nowhere"], "nowhere cannot be read"),
         (["tests", "prompts"], "tests: is not a prompts folder"),
-        (["HEAD", "prompts", "Hi", "--profile", "nobody"], "Neither makes a prompt: There is no profile 'nobody'"),
+        (["HEAD", "--text", "Hi", "--profile", "nobody"], "Neither makes a prompt: There is no profile 'nobody'"),
         (["HEAD", "--profile", "nobody"], "There are no such prompt tests"),
     ],
 )
