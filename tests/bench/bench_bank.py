@@ -295,10 +295,13 @@ def sign_search(vectors: Vectors, groups: Sequence[NDArray[np.intp]], risks: Seq
     names = [str(i) for i in range(len(vectors))]
     store.add(names)
     index = NeighbourIndex(store, store.rows(names), risks)
+    labels = np.empty(len(vectors), np.intp)
+    for number, group in enumerate(groups):
+        labels[group] = number
 
     def find(query: Vectors) -> list[NDArray[np.intp]]:
         found = index.nearest(query).positions
-        return [found[np.isin(found, group)] for group in groups]
+        return [found[labels[found] == number] for number in range(len(groups))]
 
     return find
 
