@@ -2,11 +2,11 @@
 
 import io
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 from server.core.errors import ConfigurationError
 
@@ -24,9 +24,9 @@ def prompts_at(name: str, working: Path) -> Iterator[Path]:
     root = Path(_git(working, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
     inside = _git(working, "rev-parse", "--show-prefix").decode().rstrip("\n")
     with TemporaryDirectory(prefix="icalign-") as scratch:
-        archive = _git(root, "archive", "--format=tar", f"{commit}:{inside}")
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(scratch, filter="data")
+        archive = _git(root, "archive", "--format=zip", f"{commit}:{inside}")
+        with ZipFile(io.BytesIO(archive)) as files:
+            files.extractall(scratch)
         yield Path(scratch)
 
 
