@@ -192,7 +192,7 @@ def _answer_text(response: httpx.Response) -> str:
 
 def _measure(result: Result) -> None:
     gc.collect()
-    counts = Counter(type(item).__name__ for item in gc.get_objects() if isinstance(item, _COUNTED))
+    counts = Counter(type(item).__name__ for item in gc.get_objects() if type(item) in _COUNTED)
     result.objects.append(dict(counts))
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     result.memory_mib.append(pages * 4096 / 2**20)
