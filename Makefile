@@ -15,7 +15,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export VLLM_CPU_KVCACHE_SPACE ?= 2
 DEVICE_ARGS := $(if $(filter cpu,$(DEVICE)),--enforce-eager)
 
-.PHONY: serve test check unit fuzz bench lock clean
+.PHONY: serve test check unit fuzz bench soak lock clean
 
 serve: $(VENV)/ready
 	$(BIN)/icalign serve $(DEVICE_ARGS) $(ARGS)
@@ -32,13 +32,19 @@ check: $(VENV)/ready-dev
 unit: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
 
-# Requests made up at random from the OpenAPI document: seconds for each of the three profiles.
+# Requests made up at random from the OpenAPI document, seconds for each of the three profiles; then broken prompt files.
 FUZZ_S ?= 120
+FUZZ_EXAMPLES ?= 3000
 fuzz: $(VENV)/ready-dev
 	FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest tests/api/test_openapi.py -k fuzz -o timeout=0
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/profiles/test_fuzz.py -o timeout=0
 
 bench: $(VENV)/ready-dev
 	for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+# Edits of the prompts of a server that is busy: five minutes for a thousand.
+soak: $(VENV)/ready-dev
+	$(BIN)/python tests/bench/soak_prompts.py --edits 1000
 
 # The lock is the resolved whole, so its entries' own requirements are not followed: some of them must not be (pyproject.toml).
 $(VENV)/ready: $(LOCK) pyproject.toml

@@ -46,7 +46,7 @@ class Aligner:
 
     def __init__(self, tokenizer: Tokenizer, *, embedder_name: str) -> None:
         self.embedder_name = embedder_name
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._sanitiser = Sanitiser(tokenizer.control_tokens)
 
     def align(self, form: Form, resolved: Resolved, ready: Ready, window_tokens: int | None, trace: Trace) -> Aligned:
@@ -60,18 +60,18 @@ class Aligner:
             )
         conversations = form.read(resolved.body)
         selections = [ready.retriever.retrieve(query_of(messages), profile) for messages in conversations]
-        aligned = self._render(form, resolved, ready, selections)
-        count = cache(self._tokenizer.count)  # most of the client's text is counted twice, and counting takes time
+        aligned = self.render(form, resolved, ready, selections)
+        count = cache(self.tokenizer.count)  # most of the client's text is counted twice, and counting takes time
         client = [_num_tokens(messages, count) for messages in conversations]
         if window_tokens is not None:
             aligned = self._fit(form, resolved, ready, aligned, client, window_tokens, count, trace)
-        total = sum(_num_tokens(messages, count) for messages in _conversations(form, aligned))
+        total = sum(_num_tokens(messages, count) for messages in conversations_of(form, aligned))
         trace.selections, trace.embedder = tuple(aligned.selections), self.embedder_name
         trace.tokens = {
             "alignment": max(0, total - sum(client)),
             "client": sum(client),
             "window": window_tokens,
-            "tokenizer": self._tokenizer.name,
+            "tokenizer": self.tokenizer.name,
         }
         return aligned
 
@@ -87,10 +87,26 @@ class Aligner:
         fitted = [item if item is not None else Fitted(selection) for item, selection in pairs]
         _note(fitted, trace)
         trace.selections = tuple(item.selection for item in fitted)
-        less = self._render(form, resolved, ready, trace.selections)
-        total = sum(_num_tokens(messages, self._tokenizer.count) for messages in _conversations(form, less))
+        less = self.render(form, resolved, ready, trace.selections)
+        total = sum(_num_tokens(messages, self.tokenizer.count) for messages in conversations_of(form, less))
         trace.tokens = {**trace.tokens, "alignment": max(0, total - trace.tokens["client"])}
         return less
+
+    def render(
+        self,
+        form: Form,
+        resolved: Resolved,
+        ready: Ready,
+        selections: Sequence[Selection],
+        sanitiser: Sanitiser | None = None,
+    ) -> Aligned:
+        """The request with `selections`, whatever its length. Raises InvalidRequestError."""
+        profile, body, template = resolved.profile, resolved.body, ready.template
+        sanitiser = sanitiser or self._sanitiser
+        if profile.rendering is Rendering.COMPLETION:
+            prompt = render_completion(form, profile, template, selections, body, sanitiser)
+            return Aligned(COMPLETION_PATH, prompt, selections)
+        return Aligned(form.path, render_chat(form, profile, template, selections, body, sanitiser), selections)
 
     def _fit(
         self,
@@ -110,24 +126,18 @@ class Aligner:
             + _num_format_tokens(messages)
             + _num_answer_tokens(form, resolved.body, window_tokens - own)
             - window_tokens
-            for messages, own in zip(_conversations(form, aligned), client_tokens, strict=True)
+            for messages, own in zip(conversations_of(form, aligned), client_tokens, strict=True)
         ]
         if max(excess) <= 0:
             return aligned
         pairs = zip(aligned.selections, excess, strict=True)
         fitted = [fit(selection, resolved.profile, tokens, count) for selection, tokens in pairs]
         _note(fitted, trace)
-        return self._render(form, resolved, ready, [item.selection for item in fitted])
-
-    def _render(self, form: Form, resolved: Resolved, ready: Ready, selections: Sequence[Selection]) -> Aligned:
-        profile, body, template = resolved.profile, resolved.body, ready.template
-        if profile.rendering is Rendering.COMPLETION:
-            prompt = render_completion(form, profile, template, selections, body, self._sanitiser)
-            return Aligned(COMPLETION_PATH, prompt, selections)
-        return Aligned(form.path, render_chat(form, profile, template, selections, body, self._sanitiser), selections)
+        return self.render(form, resolved, ready, [item.selection for item in fitted])
 
 
-def _conversations(form: Form, aligned: Aligned) -> list[Conversation]:
+def conversations_of(form: Form, aligned: Aligned) -> list[Conversation]:
+    """What of `aligned` is prompt, as chat messages; of a completion, one message that is the prompt."""
     return (FORMS[COMPLETION_PATH] if aligned.path == COMPLETION_PATH else form).read(aligned.body)
 
 

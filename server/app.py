@@ -16,6 +16,7 @@ from server.api.answer import KEEP_ALIVE_KEY
 from server.api.description import describe
 from server.api.errors import add_error_handlers
 from server.api.health import health_router
+from server.api.metrics import Metrics, metrics_router
 from server.api.openai import openai_router
 from server.api.passthrough import passthrough_router
 from server.api.trace import TraceMiddleware
@@ -26,6 +27,7 @@ from server.pipeline import Pipeline
 from server.profiles.store import ProfileStore
 from server.rendering.tokens import EstimatingTokenizer, Tokenizer, load_tokenizer
 from server.retrieval.base import Embedder
+from server.retrieval.cache import DiskCache
 from server.retrieval.retriever import Retrievers
 from server.settings import EmbedderKind, EngineKind, Settings
 
@@ -45,7 +47,7 @@ def create_app(
     """
     tokenizer = load_tokenizer_for(settings, report)
     embedder = embedder or load_embedder(settings, report)
-    library = load_library(settings, embedder, tokenizer)
+    library = load_library(settings, embedder, tokenizer, report)
     aligner = Aligner(tokenizer, embedder_name=embedder.name)
     engine = engine or build_engine(settings, report)
     pipeline = Pipeline(engine, library, aligner, window_tokens=settings.window_tokens)
@@ -74,6 +76,8 @@ def create_app(
     add_error_handlers(app)
     for router in (openai_router, alignment_router, passthrough_router, health_router):
         app.include_router(router(pipeline))
+    app.state.metrics = Metrics(library)
+    app.include_router(metrics_router(pipeline, app.state.metrics))
     describe(app, api_routes(app), has_keys=bool(settings.api_keys))
     app.state.pipeline = pipeline
     setattr(app.state, KEEP_ALIVE_KEY, settings.keep_alive_s)
@@ -119,12 +123,21 @@ def build_engine(settings: Settings, report: Report) -> Engine:
     return ScriptedEngine(answers, model=settings.served_name or "scripted")
 
 
-def load_library(settings: Settings, embedder: Embedder, tokenizer: Tokenizer) -> Library:
-    """The prompt files with all that is built from them. Raises ConfigurationError."""
+def load_library(
+    settings: Settings, embedder: Embedder, tokenizer: Tokenizer, report: Report = lambda _: None
+) -> Library:
+    """The prompt files with all that is built from them; what took long is kept on disk. Raises ConfigurationError."""
+    retrievers = Retrievers(
+        embedder,
+        tokenizer.count,
+        counter=f"{tokenizer.name} {tokenizer.fingerprint[:16]}",
+        cache=DiskCache(settings.cache_dir / "prompts"),
+        report=report,
+    )
     required = {name: f"api_keys: key {entry.name!r}" for entry in settings.api_keys for name in entry.profiles or ()}
     return Library(
         ProfileStore(settings.prompts),
-        Retrievers(embedder, tokenizer.count),
+        retrievers,
         default_profile=settings.default_profile or _default_profile(settings),
         required=required,
         num_versions=settings.keep_versions,

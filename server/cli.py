@@ -1,4 +1,4 @@
-"""The command line: serve, config, prepare. The only module that prints."""
+"""The command line: serve, config, prepare, and the editors' commands, which are in commands/."""
 
 import logging
 import socket
@@ -16,7 +16,14 @@ from fastapi import FastAPI
 
 from server.api.admission import Admission
 from server.api.starting import starting
+from server.commands.check import check
+from server.commands.diff import diff
+from server.commands.new import new
 from server.commands.output import fail, remark
+from server.commands.render import render
+from server.commands.retrieve import retrieve
+from server.commands.schema import schema
+from server.commands.test import run_tests
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
@@ -87,6 +94,15 @@ def prepare(
         typer.echo(model_location(settings, remark))
     except IcalignError as error:
         fail(error)
+
+
+app.command()(diff)
+app.command()(render)
+app.command()(retrieve)
+app.command("test")(run_tests)
+app.command()(check)
+app.command()(schema)
+app.add_typer(new, name="new")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ at once, and a faulty one replaces nothing.
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -24,8 +24,9 @@ from server.retrieval.retriever import Retriever, Retrievers
 
 _logger = logging.getLogger(__name__)
 
-# A look at every file's time and size: a fraction of a millisecond, and right on every file system, mounts included.
-_LOOK_EVERY_S = 0.25
+# A look at every file's time and size: half a millisecond for fifty files, and right on every file system, mounts
+# included. What two looks in a row find alike is no edit half written.
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,35 +80,43 @@ class Library:
         self.current = self._load()
 
     def refresh(self) -> None:
-        """Load the folder if its files have changed. A faulty change is logged, and what was in force stays."""
-        if not self._store.has_changed():
-            return
+        """Load the folder if its files have changed since they were loaded, but not since the call before this one.
+
+        A faulty change is logged, and what was in force stays.
+        """
         try:
+            if not self._store.has_settled():
+                return
             prompts = self._load()
         except ConfigurationError as error:
-            self._refuse(error)
-            return
-        if prompts.version != self.current.version:
-            self.num_changes += 1
-            _logger.info("Prompts %s replace %s.", prompts.version, self.current.version)
-        self.current = prompts
+            self._refuse(_findings_of(error))
+        except Exception as error:  # whatever is wrong with the files, the server goes on
+            _logger.exception("The prompts in %s could not be loaded.", self._store.directory)
+            self._refuse([Finding("profiles", 0, "", f"could not be loaded: {error!r:.500}", "see the server's log")])
+        else:
+            self._replace(prompts)
 
     async def watch(self) -> None:
         """Refresh for ever, in a thread of its own."""
         thread = anyio.CapacityLimiter(1)
         while True:
             await anyio.sleep(_LOOK_EVERY_S)
-            try:
-                await anyio.to_thread.run_sync(self.refresh, limiter=thread)
-            except Exception:
-                self.num_failures += 1
-                _logger.exception("The prompts could not be loaded; %s stay in force.", self.current.version)
+            await anyio.to_thread.run_sync(self.refresh, limiter=thread)
 
-    def _refuse(self, error: ConfigurationError) -> None:
+    def _replace(self, prompts: Prompts) -> None:
+        if prompts.version != self.current.version:
+            self.num_changes += 1
+            _logger.info("Prompts %s replace %s.", prompts.version, self.current.version)
+        elif self.current.findings:
+            _logger.info("The prompts are as they were again: %s.", prompts.version)
+        self.current = prompts
+
+    def _refuse(self, findings: Sequence[Finding]) -> None:
         self.num_failures += 1
-        self.current = replace(self.current, findings=_findings_of(error))
+        self.current = replace(self.current, findings=findings)
         where, version = self._store.directory, self.current.version
-        _logger.error("The prompts in %s are faulty; %s stay in force:\n%s", where, version, error)
+        listed = "\n".join(map(str, findings))
+        _logger.error("The prompts in %s are faulty; %s stay in force:\n%s", where, version, listed)
 
     def _load(self) -> Prompts:
         profiles = self._store.load()
@@ -119,13 +128,14 @@ class Library:
         templates = _compile_templates(aligned)
         retrievers = self._retrievers.build(aligned)
         ready = {item.label: Ready(item, retrievers[item.label], templates[item.label]) for item in aligned}
-        version = hashlib.sha256(" ".join(sorted(item.label for item in profiles.values())).encode()).hexdigest()[:12]
+        version = version_of(profiles.values())
         self._remember(version, profiles, ready)
+        kept = {item.label: item for known, _ in self._history.values() for item in known.values()}
+        in_force = {item.label: item for item in profiles.values()}
         return Prompts(
             version=version,
-            profiles=Profiles(
-                profiles, {item.label: item for known, _ in self._history.values() for item in known.values()}
-            ),
+            # Those in force last, be it that they were so before.
+            profiles=Profiles(profiles, {name: kept[name] for name in kept if name not in in_force} | in_force),
             ready={label: item for _, known in self._history.values() for label, item in known.items()},
             default_profile=self._default_profile,
             loaded_at_s=time.time(),
@@ -139,6 +149,11 @@ class Library:
             del self._history[next(iter(self._history))]
 
 
+def version_of(profiles: Iterable[Profile]) -> str:
+    """A hash of the versions of `profiles` together: 12 hexadecimal digits."""
+    return hashlib.sha256(" ".join(sorted(item.label for item in profiles)).encode()).hexdigest()[:12]
+
+
 def _compile_templates(profiles: Sequence[Profile]) -> Mapping[str, Template]:
     """The template of each profile by label. Raises PromptFilesError with the findings of all."""
     compiled: dict[str, Template] = {}
@@ -148,12 +163,12 @@ def _compile_templates(profiles: Sequence[Profile]) -> Mapping[str, Template]:
         shown = f"templates/{profile.template_id}.jinja"
         try:
             if profile.template not in compiled:
-                compiled[profile.template] = compile_template(profile.template, shown)
+                template = compile_template(profile.template, shown)
+                check_template(profile, template)
+                compiled[profile.template] = template
             templates[profile.label] = compiled[profile.template]
-            check_template(profile, templates[profile.label])
-        except ConfigurationError as error:
-            found = error.findings if isinstance(error, PromptFilesError) else [Finding(shown, 0, "", str(error))]
-            findings.extend(item for item in found if item not in findings)
+        except PromptFilesError as error:
+            findings.extend(item for item in error.findings if item not in findings)
     if findings:
         raise PromptFilesError(findings)
     return templates

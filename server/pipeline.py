@@ -9,29 +9,33 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+import anyio
 import anyio.to_thread
 import orjson
 
 from server.aligner import Aligned, Aligner
 from server.core.errors import EngineError, InvalidRequestError, MediaTypeError, NotOfferedError
-from server.core.types import Body, Caller, Demonstration, Rendering, Scored
+from server.core.types import Body, Caller, Explanation, Profile, Rendering
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.engine.models import Windows, list_request, read_models
 from server.engine.replies import once, openai_error, parse_answer, passed_headers, refuse_redirect, says_too_long
 from server.engine.sse import parse_events
 from server.library import Library, Prompts
-from server.profiles.resolve import Resolved, default_for, resolve, resolve_plain
+from server.profiles.resolve import Resolved, default_for, may_ask, resolve, resolve_plain, split_model
 from server.rendering.answers import answers_for, with_trace
 from server.rendering.forms.base import Form
 from server.rendering.forms.chat import ChatForm
 from server.rendering.forms.registry import COMPLETION_PATH, FORMS
-from server.trace.record import Trace, selection_json
+from server.trace.record import Trace, explanation_json
 
 # Names of the connection between client and server, or of this server's own surface; the engine gets all others.
 _OWN_HEADERS = frozenset(
     {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept-encoding", "cookie", "expect"}
     | {"keep-alive", "te", "trailer", "upgrade", "proxy-authorization", "x-alignment-profile"}
 )
+
+# Whoever collects metrics waits for some ten seconds.
+_METRICS_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Pipeline:
                 if resolved is not None and reply.status >= 400:
                     content = await reply.read()
                     reply = replace(reply, chunks=once(content))
-                    if says_too_long(reply.status, content):
+                    if aligned.selections and says_too_long(reply.status, content):
                         ready = prompts.ready[resolved.profile.label]
                         next_try = await anyio.to_thread.run_sync(
                             self._aligner.shed, form, resolved, ready, aligned, trace
@@ -107,16 +111,30 @@ class Pipeline:
             yield answer
 
     @asynccontextmanager
-    async def list_models(self, caller: Caller) -> AsyncIterator[Answer]:
-        """The engine's list of models, each entry followed by one for every profile. Raises EngineError."""
+    async def list_models(self, caller: Caller, asked: str = "") -> AsyncIterator[Answer]:
+        """The engine's list of models, each entry followed by one for every profile. Raises EngineError.
+
+        Versions are too many to list; where `asked` is a model with one, its entry follows too.
+        """
         prompts = self.library.current
         async with self.engine.open(list_request(_engine_headers(caller))) as reply:
             if reply.status >= 300:
                 yield await _as_it_is(reply)
             else:
-                names = (None, *profile_names(caller, prompts))
+                names = (None, *profile_names(caller, prompts), *_asked_version(asked, caller, prompts))
                 models = [_model(entry, name, caller, prompts) for entry in await read_models(reply) for name in names]
                 yield Answer(200, {}, body={"object": "list", "data": models})
+
+    async def engine_metrics(self, caller: Caller) -> bytes:
+        """The engine's metrics in the text format of Prometheus; nothing where it has none, or not soon."""
+        # The other format of Prometheus ends with a mark, so that nothing could follow it.
+        request = EngineRequest("/metrics", method="GET", headers=_engine_headers(caller) | {"accept": "text/plain"})
+        with anyio.move_on_after(_METRICS_PATIENCE_S), suppress(EngineError):
+            async with self.engine.open(request) as reply:
+                is_text = reply.headers.get("content-type", "").startswith("text/plain")
+                content = await reply.read() if reply.status == 200 and is_text else b""
+                return content if content.endswith(b"\n") or not content else content + b"\n"
+        return b""
 
     async def align(self, form: Form, resolved: Resolved, caller: Caller, prompts: Prompts, trace: Trace) -> Aligned:
         """Retrieve and render. Embedding and tokenising leave the event loop. Raises InvalidRequestError."""
@@ -140,28 +158,15 @@ class Pipeline:
         return {"endpoint": aligned.path, "body": aligned.body, **trace.to_json(), "tokens": prompt_tokens}
 
     async def retrieve(self, query: str, body: Body, count: int, caller: Caller, trace: Trace) -> Body:
-        """What retrieval chooses for `query`, and its `count` nearest demonstrations before quotas and budget.
+        """What retrieval chooses for `query`, its `count` nearest demonstrations, and why it was those.
 
         `body` names the profile as a request would.
         """
         prompts = self.library.current
         resolved = resolve_for(FORMS[ChatForm.path], body, caller, prompts, trace)
         assert resolved is not None, "only completions may have no profile"
-        profile = resolved.profile
-        if not profile.demonstrations:
-            raise InvalidRequestError(
-                f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile"
-            )
-        retriever = prompts.ready[profile.label].retriever
-        selection = await anyio.to_thread.run_sync(retriever.retrieve, query, profile)
-        neighbours = await anyio.to_thread.run_sync(retriever.neighbours, query, count)
-        return {
-            "profile": profile.id,
-            "version": profile.version,
-            "embedder": self._aligner.embedder_name,
-            **selection_json(selection),
-            "neighbours": [_neighbour_json(scored) for scored in neighbours],
-        }
+        explanation = await anyio.to_thread.run_sync(explain, query, count, resolved.profile, prompts)
+        return explanation_json(explanation, resolved.profile, self._aligner.embedder_name)
 
     async def _count_prompt_tokens(self, aligned: Aligned, caller: Caller) -> int | None:
         """The exact length of the prompt, from an engine that offers vLLM's /tokenize; else None."""
@@ -192,6 +197,13 @@ class Pipeline:
         return Answer(reply.status, headers, body=body | {"alignment": _finished(trace)} if wants_trace else body)
 
 
+def explain(query: str, count: int, profile: Profile, prompts: Prompts) -> Explanation:
+    """What is chosen for `query` by `profile`, one of `prompts`, and why. Raises InvalidRequestError."""
+    if not profile.demonstrations:
+        raise InvalidRequestError(f"Profile {profile.id!r} has no bank to retrieve from.", param="alignment.profile")
+    return prompts.ready[profile.label].retriever.explain(query, count, profile)
+
+
 def profile_names(caller: Caller, prompts: Prompts) -> list[str]:
     """The profiles that `caller` may ask for."""
     return sorted(prompts.profiles.current if caller.profiles is None else caller.profiles)
@@ -213,8 +225,15 @@ def _default(form: Form, caller: Caller, prompts: Prompts) -> str | None:
     return None if is_plain and not prompts.profiles.current[name].aligns_completions else name
 
 
+def _asked_version(model: str, caller: Caller, prompts: Prompts) -> list[str]:
+    """The `profile@version` that `model` ends with, if the caller may ask for it."""
+    name = split_model(model, prompts.profiles)[1] or ""
+    return [name] if "@" in name and may_ask(name, caller, prompts.profiles) else []
+
+
 def _model(entry: Body, profile: str | None, caller: Caller, prompts: Prompts) -> Body:
-    applied = prompts.profiles.current[profile or default_for(caller, prompts.default_profile)]
+    applied = prompts.profiles.get(profile or default_for(caller, prompts.default_profile))
+    assert applied is not None, "names come from the profiles themselves"
     named = {**entry, "alignment": {"profile": applied.id, "version": applied.version}}
     return {**named, "id": f"{entry['id']}:{profile}", "parent": entry["id"]} if profile else named
 
@@ -282,9 +301,3 @@ async def _as_it_is(reply: EngineReply) -> Answer:
     if reply.is_stream:
         return Answer(reply.status, headers, chunks=reply.chunks)
     return Answer(reply.status, headers, body=await reply.read())
-
-
-def _neighbour_json(scored: Scored[Demonstration]) -> Body:
-    item = scored.item
-    shown = {"id": item.id, "similarity": round(scored.similarity, 4), "risk": item.risk.value, "topic": item.topic}
-    return shown | {"aspect": item.aspect, "user": item.user}

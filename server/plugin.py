@@ -105,12 +105,18 @@ def _forwarded(route: APIRoute, app: FastAPI) -> APIRoute:
 
 
 def _nest_lifespan(app: FastAPI, host: FastAPI) -> None:
-    """Have `app` live within the life of `host`."""
-    outer = host.router.lifespan_context
+    """Have `app` live within the life of `host`, and its metrics among those that vLLM's own /metrics shows."""
+    from prometheus_client import REGISTRY
+
+    outer, metrics = host.router.lifespan_context, app.state.metrics
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[Any]:
         async with outer(host) as state, app.router.lifespan_context(app):
-            yield state
+            REGISTRY.register(metrics)
+            try:
+                yield state
+            finally:
+                REGISTRY.unregister(metrics)
 
     host.router.lifespan_context = lifespan

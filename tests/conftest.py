@@ -22,13 +22,24 @@ PROMPTS = Path(__file__).parent.parent / "prompts"
 AppFactory = Callable[..., FastAPI]
 
 
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the models of the person who runs the tests, in which what tests compute of prompts is their own."""
+    folder = tmp_path_factory.mktemp("cache")
+    for name in ("embedders", "models"):
+        (default_cache_dir() / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(default_cache_dir() / name)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache_dir: Path) -> None:
     """No icalign.toml and no ICALIGN_* variable of the person who runs the tests is in force."""
     import os
 
     for name in [name for name in os.environ if name.startswith("ICALIGN_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("ICALIGN_CACHE_DIR", str(cache_dir))
     monkeypatch.chdir(tmp_path)
 
 

@@ -75,7 +75,7 @@ def test_a_fault_in_a_prompt_file_stops_with_its_place(tmp_path: Path) -> None:
     path.write_text(path.read_text("utf-8").replace("rendering: chat", "rendering: chatty"), "utf-8")
     result = run("serve", "--engine", "scripted", "--prompts", "prompts", folder=tmp_path)
     assert result.returncode == 2
-    assert "profiles/default.yaml:4: rendering: " in result.stderr
+    assert "profiles/default.yaml:5: rendering: " in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -87,10 +87,10 @@ def test_a_fault_in_a_template_stops_with_its_place(tmp_path: Path) -> None:
     result = run("serve", "--engine", "scripted", "--prompts", "prompts", folder=tmp_path)
     assert result.returncode == 2
     assert "templates/chat.jinja:2: " in result.stderr
-    (tmp_path / "prompts" / "templates" / "chat.jinja").write_text("{{ principles[0].txt }}", "utf-8")
+    (tmp_path / "prompts" / "templates" / "chat.jinja").write_text("{{ system.txt }}", "utf-8")
     result = run("serve", "--engine", "scripted", "--prompts", "prompts", folder=tmp_path)
     assert result.returncode == 2
-    assert "templates/chat.jinja: " in result.stderr
+    assert "templates/chat.jinja:1: " in result.stderr
     assert "txt" in result.stderr
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import orjson
+import prometheus_client
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -168,6 +169,22 @@ def test_what_watches_the_server_stays_the_hosts(client: httpx.Client, host: Hos
     assert (client.get("/health").content, client.get("/ready").json()) == (b"", {"status": "ready"})
     host.health_status = 503
     assert client.get("/ready").status_code == 503
+
+
+def test_metrics_are_among_those_of_the_host_while_it_lives(client: httpx.Client) -> None:
+    client.post(CHAT, json=body("default"))
+    deadline = time.monotonic() + 5
+    # A request is over, and counted, when all of its answer is sent; the client may have it a moment before.
+    while b'icalign_requests_total{outcome="ok",profile="default"} 1.0' not in prometheus_client.generate_latest():
+        assert time.monotonic() < deadline, "it is not counted"
+        time.sleep(0.01)
+    assert b"icalign_prompts_info" in prometheus_client.generate_latest()
+
+
+def test_metrics_go_with_the_host(host: Host) -> None:
+    with served(host.app):
+        assert b"icalign_" in prometheus_client.generate_latest()
+    assert b"icalign_" not in prometheus_client.generate_latest()
 
 
 def test_a_root_path_is_taken_off(host: Host) -> None:

@@ -61,7 +61,8 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
         names = profile_names(caller, prompts)
         data = [_profile(prompts, prompts.profiles.current[name], detail=detail) for name in names]
         default = default_for(caller, prompts.default_profile)
-        findings = [asdict(finding) for finding in prompts.findings]
+        # A key that is bound to profiles does not see into the files of others.
+        findings = [asdict(finding) for finding in prompts.findings if caller.profiles is None]
         version = {"version": prompts.version, "loaded_at": int(prompts.loaded_at_s), "findings": findings}
         return json_response(200, {"object": "list", "default": default, **version, "data": data})
 

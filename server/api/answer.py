@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.api.errors import describe_error, error_response, for_path, json_response
+from server.api.metrics import metrics_of
 from server.api.sse import KEEP_ALIVE, encode_error, encode_events
 from server.api.trace import trace_of
 from server.core.errors import BodyTooLargeError
@@ -57,6 +58,7 @@ class AnswerResponse(Response):
                 tasks.cancel_scope.cancel()
         finally:
             trace.write()
+            metrics_of(scope["app"]).observe(trace)
 
 
 class _Sender:

@@ -69,7 +69,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/audio/speech": Operation(s.EngineBody, bytes, answer_type="audio/*"),
     "POST /v1/audio/transcriptions": _FORM,
     "POST /v1/audio/translations": _FORM,
-    "GET /metrics": Operation(None, str, answer_type="text/plain"),
+    "GET /metrics": Operation(None, str, answer_type="text/plain", errors=_WATCHED),
     "GET /ping": Operation(),
     "POST /ping": Operation(),
     "GET /version": Operation(None, s.EngineAnswer),

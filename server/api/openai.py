@@ -34,9 +34,9 @@ def openai_router(pipeline: Pipeline) -> APIRouter:
 
     @router.get("/v1/models/{model:path}")
     async def show_model(model: str, request: Request) -> Response:
-        """One entry of the list."""
+        """One entry of the list, or one with a version of its profile, as `NAME:PROFILE@VERSION`."""
         caller = read_caller(request)
-        return AnswerResponse(lambda _trace: _pick(pipeline.list_models(caller), model))
+        return AnswerResponse(lambda _trace: _pick(pipeline.list_models(caller, model), model))
 
     return router
 

@@ -12,7 +12,7 @@ from server.api.caller import read_caller
 from server.engine.base import EngineRequest
 from server.pipeline import Pipeline
 
-_GET = ("/metrics", "/version", "/ping", "/load", "/tokenizer_info", "/v1/responses/{response_id}")
+_GET = ("/version", "/ping", "/load", "/tokenizer_info", "/v1/responses/{response_id}")
 _POST = (
     *("/tokenize", "/detokenize", "/v1/messages/count_tokens"),
     *("/v1/embeddings", "/v2/embed", "/pooling", "/classify", "/score", "/v1/score"),

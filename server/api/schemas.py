@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.core.types import Placement, Rendering, Risk, Route
+from server.core.types import Placement, Reason, Rendering, Risk, Route
 from server.profiles.resolve import AlignmentOptions
 
 
@@ -22,7 +22,9 @@ class _Open(BaseModel):
 class Asked(_Open):
     """What every request to the engine may have. Fields that are not listed reach the engine as they are."""
 
-    model: str | None = Field(None, description="The model; `NAME:PROFILE` chooses a profile too.")
+    model: str | None = Field(
+        None, description="The model; `NAME:PROFILE` or `NAME:PROFILE@VERSION` chooses a profile too."
+    )
     alignment: AlignmentOptions | None = Field(None, description="Chooses a profile and overrides it; stays here.")
 
 
@@ -148,7 +150,14 @@ class ScoredDemonstration(Scored):
     risk: Risk
 
 
-class Neighbour(ScoredDemonstration):
+class Judged(Scored):
+    """Something that was chosen or was not."""
+
+    reason: Reason
+    why: str = Field(description="The reason in words.")
+
+
+class Neighbour(Judged, ScoredDemonstration):
     """A demonstration near to a text."""
 
     topic: str
@@ -377,7 +386,10 @@ class RetrieveAnswer(Selection):
     profile: str
     version: str
     embedder: str
-    neighbours: list[Neighbour]
+    judged_principles: list[Judged] = Field(
+        description="All but the pinned, the highest weight times similarity first."
+    )
+    neighbours: list[Neighbour] = Field(description="Demonstrations of the bank, the nearest first.")
 
 
 class ProfilePrinciple(_Open):
@@ -387,13 +399,15 @@ class ProfilePrinciple(_Open):
     text: str
     weight: float
     pinned: bool
+    scope: dict[str, list[str]] = Field(description="For which values of each dimension it counts.")
 
 
 class ProfileEntry(_Open):
     """A profile. Principles and demonstrations where `detail` was asked for."""
 
     id: str
-    version: str
+    version: str = Field(description="A hash of all that it holds.")
+    versions: list[str] = Field(description="Those that can be asked for as `id@version`, the one in force last.")
     description: str
     rendering: Rendering
     placement: Placement
@@ -402,9 +416,22 @@ class ProfileEntry(_Open):
     num_demonstrations: int
     pinned: list[str]
     overridable: list[str]
+    scope: dict[str, str] = Field(description="What is known of all its requests, by dimension.")
     sampling: dict[str, Any]
     principles: list[ProfilePrinciple] | None = None
     demonstrations: list[str] | None = None
+
+
+class ProfileFinding(_Open):
+    """A fault in a prompt file."""
+
+    path: str
+    line: int = Field(description="From 1; 0 where it is of the whole file.")
+    field: str
+    message: str
+    mend: str
+    rule: str
+    severity: Literal["error", "warning"]
 
 
 class ProfileList(_Open):
@@ -412,6 +439,11 @@ class ProfileList(_Open):
 
     object: Literal["list"]
     default: str
+    version: str = Field(description="A hash of the versions of all profiles.")
+    loaded_at: int = Field(description="When they were loaded, in seconds since 1970.")
+    findings: list[ProfileFinding] = Field(
+        description="Why the files, as they lie there now, are not in force; for keys that are not bound to profiles."
+    )
     data: list[ProfileEntry]
 
 

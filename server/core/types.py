@@ -56,6 +56,22 @@ class Route(StrEnum):
     HIGH = "high"
 
 
+class Reason(StrEnum):
+    """Why a demonstration or a principle was chosen, or was not."""
+
+    CHOSEN = "chosen"
+    TOO_FAR = "too_far"
+    NO_QUOTA = "no_quota"
+    OUT_OF_POOL = "out_of_pool"
+    QUOTA_SPENT = "quota_spent"
+    OVER_BUDGET = "over_budget"
+    LESS_VARIED = "less_varied"
+    ENOUGH = "enough"
+    OTHER_ROUTE = "other_route"
+    OUT_OF_SCOPE = "out_of_scope"
+    OUTRANKED = "outranked"
+
+
 class Rendering(StrEnum):
     """How alignment reaches the engine: as chat messages, as one completion text, or not at all."""
 
@@ -97,7 +113,7 @@ class Constitution:
     principles: tuple[Principle, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A user message and its answer: of a demonstration, or of the client's history."""
 
@@ -105,7 +121,7 @@ class Exchange:
     assistant: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Demonstration:
     """One exchange shown in context, with the exchanges of its conversation before it, oldest first, as `history`.
 
@@ -202,3 +218,22 @@ class Selection:
     retrieved_principles: tuple[Scored[Principle], ...]
     pinned: tuple[Demonstration, ...]
     demonstrations: tuple[Scored[Demonstration], ...]
+
+
+@dataclass(frozen=True)
+class Judged(Generic[T]):
+    """An item with its similarity to the request, and why it was chosen or not: a code and a sentence."""
+
+    item: T
+    similarity: float
+    reason: Reason
+    why: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A selection with the reasons for it: for the nearest demonstrations, and for all principles to retrieve."""
+
+    selection: Selection
+    neighbours: tuple[Judged[Demonstration], ...]
+    principles: tuple[Judged[Principle], ...]

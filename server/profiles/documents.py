@@ -4,9 +4,12 @@ YAML is read from its events, in one pass and without recursion: prompt files ma
 aliases and tags, which no prompt file needs and which can make a small file grow without bound, are refused.
 """
 
+from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from io import BytesIO
 from typing import Any, TypeVar
 
 import orjson
@@ -16,13 +19,23 @@ from pydantic import BaseModel, ValidationError
 from server.core.errors import Finding, PromptFilesError
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
+Item = TypeVar("Item")
 Path = tuple[str | int, ...]
 Lines = dict[Path, int]
 
 _MAX_DEPTH = 32
+_MAX_FINDINGS = 100
+# No number, date or truth value is longer; reading a longer one as such could take for ever.
+_MAX_PLAIN_CHARS = 100
 # The parser in C is twenty times as fast, and every wheel of PyYAML has it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MISSING = object()
+# What to do about a fault, by pydantic's name for it.
+_MENDS = {
+    "extra_forbidden": "correct the field's spelling, or take it out",
+    "missing": "add the field",
+    "string_type": "put quotes around the text",
+}
 
 
 @dataclass(frozen=True)
@@ -48,19 +61,27 @@ class Document:
         try:
             return model.model_validate(self.data)
         except ValidationError as error:
-            raise PromptFilesError([self._finding(fault) for fault in error.errors(include_url=False)]) from error
-
-    def _finding(self, fault: Any) -> Finding:
-        location = tuple(fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if not isinstance(fault["input"], dict | list):
-            message += f" (found {_short(fault['input'])})"
-        return Finding(self.shown, self.line_of(*location), field_name(location), message)
+            faults = error.errors(include_url=False)[:_MAX_FINDINGS]
+            findings = [_finding(fault, self.shown, self.line_of(*fault["loc"])) for fault in faults]
+            raise PromptFilesError(findings) from error
 
 
 def field_name(location: Path) -> str:
     """`principles[0].id` for its path."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in location).lstrip(".")
+
+
+def _finding(fault: Any, shown: str, line: int) -> Finding:
+    message = fault["msg"].removeprefix("Value error, ")
+    if not isinstance(fault["input"], dict | list):
+        message += f" (found {_short(fault['input'])})"
+    mend = _MENDS.get(fault["type"], "change the value")
+    return Finding(shown, line, field_name(fault["loc"]), message, mend)
+
+
+def _name(key: str) -> str:
+    """A key as findings show it, whatever it is."""
+    return key if key.isprintable() and len(key) <= _MAX_PLAIN_CHARS else _short(key)
 
 
 def read_yaml(text: str, shown: str) -> Document:
@@ -68,19 +89,30 @@ def read_yaml(text: str, shown: str) -> Document:
     return Document(shown, _read_yaml(text, shown), lambda: _yaml_lines(text))
 
 
-def read_json_lines(text: str, shown: str) -> Document:
-    """A list with one item for each line of `text` that is not blank. Raises PromptFilesError."""
-    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    items: list[Any] = []
+def read_json_lines(content: bytes, shown: str, make: Callable[[Any], Item]) -> tuple[list[Item], Document]:
+    """What `make` makes of each line that is not blank, and the document without data, which knows their places.
+
+    Such files may be large, so no more than one line is held as data. `make` may raise pydantic's ValidationError.
+    Raises PromptFilesError.
+    """
+    items: list[Item] = []
+    numbers = array("L")
     findings: list[Finding] = []
-    for number, line in numbered:
+    for number, line in enumerate(BytesIO(content.removeprefix(BOM_UTF8)), 1):
+        if len(findings) >= _MAX_FINDINGS:
+            break
+        if not line.strip():
+            continue
         try:
-            items.append(orjson.loads(line))
+            items.append(make(orjson.loads(line)))
+            numbers.append(number)
+        except ValidationError as error:
+            findings.extend(_finding(fault, shown, number) for fault in error.errors(include_url=False))
         except ValueError as error:
             findings.append(Finding(shown, number, "", f"is not JSON: {error}"))
     if findings:
-        raise PromptFilesError(findings)
-    return Document(shown, items, lambda: {(index,): number for index, (number, _) in enumerate(numbered)})
+        raise PromptFilesError(findings[:_MAX_FINDINGS])
+    return items, Document(shown, None, lambda: {(index,): number for index, number in enumerate(numbers)})
 
 
 def merge(parent: Document, child: Document, *, line: int) -> Document:
@@ -112,7 +144,9 @@ def _read_yaml(text: str, shown: str, lines: Lines | None = None) -> Any:
         return _construct(yaml.parse(text, Loader=_Loader), lines)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise PromptFilesError([Finding(shown, line, "", f"is not YAML as used here: {error.problem}")]) from error
+        mend = "mend the indentation, or put quotes around text with a colon or another mark in it"
+        found = Finding(shown, line, "", f"is not YAML as used here: {error.problem}", mend)
+        raise PromptFilesError([found]) from error
     except yaml.YAMLError as error:
         raise PromptFilesError([Finding(shown, 0, "", f"is not YAML: {error}")]) from error
 
@@ -189,11 +223,11 @@ def _key(event: Any, mapping: dict[str, Any]) -> str:
 
 
 def _scalar(event: Any) -> Any:
-    if not event.implicit[0]:
+    if not event.implicit[0] or len(event.value) > _MAX_PLAIN_CHARS:
         return event.value
     try:
         return _plain(event.value)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, ArithmeticError, yaml.YAMLError) as error:
         raise _fault(event, f"{_short(event.value)} cannot be read: {error}") from error
 
 

@@ -158,14 +158,23 @@ def _check_model(body: Body) -> None:
         raise InvalidRequestError(f"model must be a string of at most {_MAX_NAME_CHARS} characters.", param="model")
 
 
-def _check_allowed(name: str, param: str, caller: Caller, profiles: Profiles) -> None:
+def may_ask(name: str, caller: Caller, profiles: Profiles) -> bool:
+    """Whether `caller` gets the profile, or version of it, that `name` means."""
+    return profiles.get(name) is not None and _is_allowed(name, caller, profiles)
+
+
+def _is_allowed(name: str, caller: Caller, profiles: Profiles) -> bool:
     """A key that is bound to profiles may ask for them, but not for what they were before."""
+    if caller.profiles is None:
+        return True
+    in_force = [profiles.current[item].label for item in caller.profiles if item in profiles.current]
+    return name in {*caller.profiles, *in_force}
+
+
+def _check_allowed(name: str, param: str, caller: Caller, profiles: Profiles) -> None:
     if not profiles.knows(name):
         raise UnknownProfileError(name, sorted(caller.profiles or profiles.current), param=param)
-    if caller.profiles is None:
-        return
-    allowed = [profiles.current[item].label for item in caller.profiles if item in profiles.current]
-    if name not in {*caller.profiles, *allowed}:
+    if caller.profiles is not None and not _is_allowed(name, caller, profiles):
         shown = ", ".join(caller.profiles)
         raise ForbiddenError(f"This key does not allow profile {name!r}; it allows {shown}.", param=param)
 

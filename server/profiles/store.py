@@ -1,7 +1,8 @@
 """Makes profiles of a folder's files: checks that what they name exists, and versions each by content."""
 
+import difflib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +16,7 @@ from server.profiles.folder import Folder, FolderReader
 from server.profiles.schema import ConstitutionFile, PrincipleEntry, ProfileFile, RetrievalEntry
 
 NO_PROFILE = "holds no profile"
+_MAX_EXTENDS = 8
 
 
 class ProfileStore:
@@ -24,9 +26,9 @@ class ProfileStore:
         self.directory = directory
         self._reader = FolderReader(directory)
 
-    def has_changed(self) -> bool:
-        """Whether any file is not what it was when it was last loaded."""
-        return self._reader.has_changed()
+    def has_settled(self) -> bool:
+        """Whether any file is not what it was when it was last loaded, and none changed since this was last asked."""
+        return self._reader.has_settled()
 
     def load(self) -> Mapping[str, Profile]:
         """Every profile by id. Raises PromptFilesError with all findings of all files."""
@@ -74,9 +76,12 @@ def resolve_profiles(folder: Folder) -> Mapping[str, Document]:
         while (parent := chain[-1].data.get("extends")) is not None:
             fault = _extends_fault(folder, parent, [item.data["id"] for item in chain])
             if fault:
-                shown = chain[-1].shown
-                if chain[-1] is document:  # the others find it in their own turn
-                    folder.findings.append(Finding(shown, document.line_of("extends"), "extends", fault))
+                # Of a fault further up, its own profile tells.
+                is_own = chain[-1] is document or parent == name or len(chain) > _MAX_EXTENDS
+                if is_own and not folder.may_have(f"profiles/{parent}"):
+                    mend = f"extend another one of {', '.join(sorted(folder.profiles))}, or none"
+                    finding = Finding(document.shown, document.line_of("extends"), "extends", fault, mend)
+                    folder.findings.append(finding)
                 break
             chain.append(folder.profiles[parent])
         else:
@@ -89,7 +94,7 @@ def _extends_fault(folder: Folder, parent: object, heirs: list[str]) -> str:
         return f"there is no profile {parent!r}"
     if parent in heirs:
         return f"goes round in a circle: {' extends '.join([*heirs, parent])}"
-    return ""
+    return f"extends more than {_MAX_EXTENDS} profiles, one over the other" if len(heirs) > _MAX_EXTENDS else ""
 
 
 def _merge_chain(chain: list[Document]) -> Document:
@@ -107,18 +112,24 @@ def _index_demonstrations(folder: Folder) -> dict[str, Demonstration]:
     for bank in folder.banks.values():
         for index, item in enumerate(bank.file.demonstrations):
             if item.id in found:
-                _find(folder, bank.document, index, "id", f"{item.id!r} is used twice")
+                _find(folder, bank.document, index, "id", f"{item.id!r} is used twice", "give one of them another id")
             found[item.id] = item
     for bank in folder.banks.values():
         for index, item in enumerate(bank.file.demonstrations):
-            if item.contrast is not None and item.contrast not in found:
-                _find(folder, bank.document, index, "contrast", f"there is no {item.contrast!r}")
+            if item.contrast is not None and item.contrast not in found and not folder.may_have("demonstrations/*"):
+                mend = "name a harmful demonstration by its id"
+                _find(folder, bank.document, index, "contrast", f"there is no {item.contrast!r}", mend)
     return found
 
 
-def _find(folder: Folder, document: Document, index: int, name: str, message: str) -> None:
-    path = (index, name) if document.shown.endswith(".jsonl") else ("demonstrations", index, name)
-    folder.findings.append(Finding(document.shown, document.line_of(*path), name, message))
+def demonstration_path(document: Document, index: int, name: str) -> tuple[str | int, ...]:
+    """Where `document` has the field `name` of its demonstration number `index`."""
+    return (index, name) if document.shown.endswith(".jsonl") else ("demonstrations", index, name)
+
+
+def _find(folder: Folder, document: Document, index: int, name: str, message: str, mend: str) -> None:
+    line = document.line_of(*demonstration_path(document, index, name))
+    folder.findings.append(Finding(document.shown, line, name, message, mend))
 
 
 @dataclass
@@ -136,8 +147,10 @@ class _Builder:
             file = document.check(ProfileFile)
         except PromptFilesError as error:
             return None, error.findings
-        findings = [] if file.rendering is Rendering.NONE else self._check_references(file, document)
-        return (None if findings else self._make(file)), findings
+        missing = [] if file.rendering is Rendering.NONE else list(self._check_references(file, document))
+        # Of files that could not be read, their own findings tell.
+        findings = [finding for pattern, finding in missing if not self.folder.may_have(pattern)]
+        return (None if missing else self._make(file)), findings
 
     def _make(self, file: ProfileFile) -> Profile:
         demonstrations, digest = self._bank(self._topics(file.demonstrations), tuple(file.pinned))
@@ -162,28 +175,33 @@ class _Builder:
         )
         return replace(profile, version=_version(profile, digest))
 
-    def _check_references(self, file: ProfileFile, document: Document) -> list[Finding]:
-        findings: list[Finding] = []
+    def _check_references(self, file: ProfileFile, document: Document) -> Iterator[tuple[str, Finding]]:
+        """The findings about what is not there, each with the files that should have it, as a pattern of `kind/id`."""
 
-        def find(message: str, *path: str | int) -> None:
-            findings.append(Finding(document.shown, document.line_of(*path), str(path[0]), message))
+        def found(pattern: str, message: str, known: Collection[str], *path: str | int) -> tuple[str, Finding]:
+            mend = f"name one that there is{': ' if known else ''}{', '.join(sorted(known))}"
+            return pattern, Finding(document.shown, document.line_of(*path), str(path[0]), message, mend)
 
-        constitution = self.folder.constitutions.get(file.constitution or "")
+        folder = self.folder
+        constitution = folder.constitutions.get(file.constitution or "")
         if constitution is None:
-            find(f"there is no {file.constitution!r}", "constitution")
+            pattern, message = f"constitutions/{file.constitution}", f"there is no {file.constitution!r}"
+            yield found(pattern, message, folder.constitutions, "constitution")
         else:
             dimensions = known_dimensions(constitution.file.principles)
             for name in sorted(file.scope.keys() - dimensions):
-                find(f"no principle of {file.constitution} has the dimension {name!r}", "scope", name)
-        if file.template not in self.folder.templates:
-            find(f"there is no {file.template!r}", "template")
-        for index, pattern in enumerate(file.demonstrations):
-            if not self._topics([pattern]):
-                find(f"there is no {pattern!r}", "demonstrations", index)
+                message = f"no principle of {file.constitution} has the dimension {name!r}"
+                yield found("", message, dimensions, "scope", name)
+        if file.template not in folder.templates:
+            yield found(f"templates/{file.template}", f"there is no {file.template!r}", folder.templates, "template")
+        for index, topic in enumerate(file.demonstrations):
+            if not self._topics([topic]):
+                message = f"there is no {topic!r}"
+                yield found(f"demonstrations/{topic}", message, folder.banks, "demonstrations", index)
         for index, name in enumerate(file.pinned):
             if name not in self.demonstrations:
-                find(f"there is no {name!r}", "pinned", index)
-        return findings
+                known = difflib.get_close_matches(name, self.demonstrations)
+                yield found("demonstrations/*", f"there is no {name!r}", known, "pinned", index)
 
     def _topics(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """The files of the bank that `patterns` name, in their order, each once."""

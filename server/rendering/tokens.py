@@ -1,8 +1,10 @@
 """Counts tokens with the served model's own tokenizer, and knows its control tokens."""
 
+import hashlib
 import math
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +21,11 @@ class Tokenizer(Protocol):
     @property
     def name(self) -> str:
         """How counts were made, as traces show it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one wherever counts differ."""
         ...
 
     @property
@@ -40,6 +47,11 @@ class ModelTokenizer:
         added = tokenizer.get_added_tokens_decoder().values()
         self.control_tokens = frozenset(token.content for token in added if token.special or _is_mark(token.content))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that the tokenizer is."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+
     def count(self, text: str) -> int:
         """Exact, apart from merges across the ends of the text."""
         return len(self.encode(text))
@@ -53,6 +65,7 @@ class EstimatingTokenizer:
     """For an upstream whose tokenizer is not at hand: counts a token for every 3.5 bytes of UTF-8, rounded up."""
 
     name = "estimate"
+    fingerprint = f"{_BYTES_PER_TOKEN} bytes"
     control_tokens: frozenset[str] = frozenset()
 
     def count(self, text: str) -> int:

@@ -11,7 +11,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """The model's name, as traces show it."""
+        """The model's name, as traces show it and vectors are kept by: another one wherever vectors differ."""
         ...
 
     @property

@@ -1,66 +1,135 @@
 """One profile's constitution and bank, embedded once, ready to choose from for each request."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from weakref import WeakSet
 
 import numpy as np
+from numpy.typing import NDArray
 
-from server.core.types import Demonstration, Principle, Profile, Route, Scored, Selection, Vectors
+from server.core.types import (
+    Demonstration,
+    Explanation,
+    Principle,
+    Profile,
+    Reason,
+    Risk,
+    Route,
+    Scored,
+    Selection,
+    Vectors,
+)
 from server.retrieval.base import Embedder
-from server.retrieval.index import ExactIndex
+from server.retrieval.cache import DiskCache
+from server.retrieval.explanation import judge_demonstrations, judge_principles
+from server.retrieval.index import NeighbourIndex
+from server.retrieval.remembered import Remembered, Report
 from server.retrieval.risk import choose_route, score_risk
-from server.retrieval.selector import select
+from server.retrieval.selector import Record, select
+from server.retrieval.vectors import Rows, VectorStore
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Demonstrations to retrieve from, and what each costs in a prompt; for all profiles and versions that have it."""
+
+    demonstrations: tuple[Demonstration, ...]
+    index: NeighbourIndex
+    risks: tuple[Risk, ...]
+    num_tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """The nearest demonstrations of each risk, in the order of the bank; all sequences are parallel."""
+
+    positions: Sequence[int]
+    similarities: NDArray[np.float32]
+    vectors: Vectors
+    risks: Sequence[Risk]
+    num_tokens: Sequence[int]
 
 
 class Retriever:
     """Chooses for one profile. Immutable after it is built; safe to share between threads."""
 
     def __init__(
-        self,
-        profile: Profile,
-        embedder: Embedder,
-        vectors: Mapping[str, Vectors],
-        count_tokens: Callable[[str], int],
+        self, profile: Profile, embedder: Embedder, bank: Bank, store: VectorStore, pinned_tokens: int
     ) -> None:
-        """`vectors` has the vector of every text of the profile that retrieval compares with."""
-
-        def index(texts: Iterable[str]) -> ExactIndex:
-            rows = [vectors[text] for text in texts]
-            return ExactIndex(np.stack(rows) if rows else np.empty((0, embedder.dimension), np.float32))
-
+        """`bank` has the profile's demonstrations, `store` their vectors and those of the other texts."""
         self._profile = profile
         self._embedder = embedder
-        bank = profile.demonstrations
-        self._index = index(item.user for item in bank)
-        self._num_tokens = [item.num_tokens(count_tokens) for item in bank]
-        self._risks = [item.risk for item in bank]
-        labelled = (*bank, *profile.pinned)
-        self._pinned_index = index(item.user for item in profile.pinned)
-        self._harmful = np.array([item.risk == "harmful" for item in labelled], np.bool_)
-        self._pinned_tokens = sum(item.num_tokens(count_tokens) for item in profile.pinned)
-        self._retrievable = [item for item in profile.constitution.principles if not item.pinned]
-        self._principle_index = index(_principle_text(item) for item in self._retrievable)
+        self._bank = bank
+        self._store = store
+        self._pinned_tokens = pinned_tokens
+        self._pinned_rows = store.rows([item.user for item in profile.pinned])
+        self._retrievable = _retrievable(profile)
+        self._principle_rows = store.rows([_principle_text(item) for item in self._retrievable])
+
+    @property
+    def rows(self) -> Iterable[Rows]:
+        """All that it needs of the store."""
+        return self._bank.index.rows, self._pinned_rows, self._principle_rows
 
     def retrieve(self, query: str, overridden: Profile | None = None) -> Selection:
         """Choose for the text `query`, by the profile's settings and scope, or by those that a request made of them."""
-        profile = overridden or self._profile
-        settings = profile.retrieval
         vector = self._embedder.embed([query])[0]
-        similarities = self._index.similarities(vector)
-        labelled = np.concatenate([similarities, self._pinned_index.similarities(vector)])
-        risk = score_risk(labelled, self._harmful, settings.num_neighbours)
+        return self._choose(vector, self._candidates(vector), overridden or self._profile)
+
+    def explain(self, query: str, count: int, overridden: Profile | None = None) -> Explanation:
+        """What `retrieve` chooses, and why: for the `count` nearest demonstrations of the bank, the nearest first.
+
+        There are never more than `NUM_NEAREST` of a risk among those.
+        """
+        profile, vector, record = overridden or self._profile, self._embedder.embed([query])[0], Record()
+        candidates = self._candidates(vector)
+        selection = self._choose(vector, candidates, profile, record)
+        nearest = np.argsort(-candidates.similarities, kind="stable")[:count].tolist()
+        scored = {i: self._scored(candidates, i) for i in nearest}
+        items = [self._bank.demonstrations[i] for i in candidates.positions]
+        ranked = [
+            (self._retrievable[i], near, reason)
+            for i, near, reason in self._rank_principles(vector, selection.route, profile)
+        ]
+        return Explanation(
+            selection,
+            neighbours=judge_demonstrations(scored, items, record, selection.route, profile),
+            principles=judge_principles(ranked, selection.route, profile),
+        )
+
+    def _candidates(self, vector: Vectors) -> _Candidates:
+        bank, found = self._bank, self._bank.index.nearest(vector)
+        positions = found.positions.tolist()
+        return _Candidates(
+            positions,
+            found.similarities,
+            vectors=self._store.vectors[bank.index.rows[found.positions]],
+            risks=[bank.risks[i] for i in positions],
+            num_tokens=bank.num_tokens[found.positions].tolist(),
+        )
+
+    def _scored(self, candidates: _Candidates, index: int) -> Scored[Demonstration]:
+        item = self._bank.demonstrations[candidates.positions[index]]
+        return Scored(item, float(candidates.similarities[index]))
+
+    def _choose(
+        self, vector: Vectors, candidates: _Candidates, profile: Profile, record: Record | None = None
+    ) -> Selection:
+        settings = profile.retrieval
+        risk = self._score_risk(vector, candidates, settings.num_neighbours)
         route = choose_route(risk, settings.thresholds)
         chosen = select(
-            similarities,
-            self._index.vectors,
-            self._risks,
-            self._num_tokens,
+            candidates.similarities,
+            candidates.vectors,
+            candidates.risks,
+            candidates.num_tokens,
             quotas=settings.quotas.get(route, {}),
             count=settings.num_demonstrations,
             budget_tokens=settings.budget_tokens - self._pinned_tokens,
             mmr_lambda=settings.mmr_lambda,
             min_similarity=settings.min_similarity,
+            record=record,
         )
         return Selection(
             risk=risk,
@@ -68,24 +137,38 @@ class Retriever:
             principles=tuple(item for item in self._profile.constitution.principles if item.pinned),
             retrieved_principles=self._choose_principles(vector, route, profile),
             pinned=self._profile.pinned,
-            demonstrations=tuple(Scored(self._profile.demonstrations[i], float(similarities[i])) for i in chosen),
+            demonstrations=tuple(self._scored(candidates, i) for i in chosen),
         )
 
-    def neighbours(self, query: str, count: int) -> list[Scored[Demonstration]]:
-        """The `count` nearest demonstrations of the bank, nearest first, before any quota or budget."""
-        similarities = self._index.similarities(self._embedder.embed([query])[0])
-        order = np.argsort(-similarities, kind="stable")[:count]
-        return [Scored(self._profile.demonstrations[i], float(similarities[i])) for i in order.tolist()]
+    def _score_risk(self, vector: Vectors, candidates: _Candidates, num_neighbours: int) -> float:
+        pinned = self._store.similarities(self._pinned_rows, vector)
+        harmful = [risk is Risk.HARMFUL for risk in (*candidates.risks, *(item.risk for item in self._profile.pinned))]
+        similarities = np.concatenate([candidates.similarities, pinned])
+        return score_risk(similarities, np.array(harmful, np.bool_), num_neighbours)
 
     def _choose_principles(self, vector: Vectors, route: Route, profile: Profile) -> tuple[Scored[Principle], ...]:
         """The best by weight times similarity among those for this route and scope, in the constitution's order."""
-        similarities = self._principle_index.similarities(vector)
-        candidates = [
-            i for i, item in enumerate(self._retrievable) if route in item.routes and _counts(item, profile.scope)
-        ]
-        candidates.sort(key=lambda i: -self._retrievable[i].weight * float(similarities[i]))
-        kept = sorted(candidates[: profile.retrieval.num_principles])
-        return tuple(Scored(_open(self._retrievable[i], profile.scope), float(similarities[i])) for i in kept)
+        ranked = self._rank_principles(vector, route, profile)
+        chosen = sorted((i, similarity) for i, similarity, reason in ranked if reason is Reason.CHOSEN)
+        return tuple(Scored(_open(self._retrievable[i], profile.scope), similarity) for i, similarity in chosen)
+
+    def _rank_principles(self, vector: Vectors, route: Route, profile: Profile) -> list[tuple[int, float, Reason]]:
+        """Index, similarity and fate of each that is not pinned, the highest weight times similarity first."""
+        similarities = self._store.similarities(self._principle_rows, vector).tolist()
+        order = sorted(range(len(similarities)), key=lambda i: -self._retrievable[i].weight * similarities[i])
+        left, ranked = profile.retrieval.num_principles, []
+        for i in order:
+            reason = _bar(self._retrievable[i], route, profile.scope) or (Reason.CHOSEN if left else Reason.OUTRANKED)
+            left -= reason is Reason.CHOSEN
+            ranked.append((i, similarities[i], reason))
+        return ranked
+
+
+def _bar(item: Principle, route: Route, scope: Mapping[str, str]) -> Reason | None:
+    """What keeps `item` from being retrieved, however near it is."""
+    if route not in item.routes:
+        return Reason.OTHER_ROUTE
+    return None if _counts(item, scope) else Reason.OUT_OF_SCOPE
 
 
 def _counts(item: Principle, scope: Mapping[str, str]) -> bool:
@@ -99,27 +182,76 @@ def _open(item: Principle, scope: Mapping[str, str]) -> Principle:
 
 
 class Retrievers:
-    """Builds retrievers. What it embedded for the last ones is kept for the next, so an edit costs little."""
+    """Builds retrievers. What was computed for those that are in use is kept, so an edit costs and takes little."""
 
-    def __init__(self, embedder: Embedder, count_tokens: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        count_tokens: Callable[[str], int],
+        *,
+        counter: str = "",
+        cache: DiskCache | None = None,
+        report: Report = lambda _: None,
+    ) -> None:
+        """`counter` names what counts tokens. `cache` keeps what is computed; `report` is told of long steps."""
+
+        def count(texts: Sequence[str]) -> NDArray[np.int32]:
+            return np.array([[count_tokens(text)] for text in texts], np.int32)
+
+        embedded = Remembered(
+            f"vectors by {embedder.name}", embedder.embed, np.float32, embedder.dimension, cache, report
+        )
         self._embedder = embedder
-        self._count = count_tokens
-        self._vectors: dict[str, Vectors] = {}
+        self._store = VectorStore(embedded)
+        self._counted = Remembered(f"token counts by {counter}", count, np.int32, 1, cache, report)
+        self._num_tokens: dict[Demonstration, int] = {}
+        self._banks: WeakSet[Bank] = WeakSet()
+        self._built: WeakSet[Retriever] = WeakSet()
 
     def build(self, profiles: Iterable[Profile]) -> Mapping[str, Retriever]:
         """A retriever for each profile, by `id@version`."""
         profiles = list(profiles)
-        texts = list(dict.fromkeys(text for profile in profiles for text in _embedded_texts(profile)))
-        new = [text for text in texts if text not in self._vectors]
-        known = self._vectors | dict(zip(new, self._embedder.embed(new), strict=True))
-        self._vectors = {text: known[text] for text in texts}
-        count = cache(self._count)
-        return {profile.label: Retriever(profile, self._embedder, self._vectors, count) for profile in profiles}
+        shared = {id(profile.demonstrations): profile.demonstrations for profile in profiles}
+        shown = list(chain(*shared.values(), *(profile.pinned for profile in profiles)))
+        principles = chain(*map(_retrievable, profiles))
+        self._store.add(chain((item.user for item in shown), map(_principle_text, principles)))
+        self._num_tokens = self._count(shown)
+        banks = {identity: self._bank(demonstrations) for identity, demonstrations in shared.items()}
+        built = {profile.label: self._retriever(profile, banks[id(profile.demonstrations)]) for profile in profiles}
+        self._built.update(built.values())
+        self._store.keep(rows for retriever in self._built for rows in retriever.rows)
+        return built
+
+    def _bank(self, demonstrations: tuple[Demonstration, ...]) -> Bank:
+        for known in self._banks:
+            if known.demonstrations == demonstrations:
+                return known
+        rows = self._store.rows([item.user for item in demonstrations])
+        risks = tuple(item.risk for item in demonstrations)
+        num_tokens = np.fromiter(map(self._num_tokens.__getitem__, demonstrations), np.int32, len(demonstrations))
+        bank = Bank(demonstrations, NeighbourIndex(self._store, rows, risks), risks, num_tokens)
+        self._banks.add(bank)
+        return bank
+
+    def _retriever(self, profile: Profile, bank: Bank) -> Retriever:
+        pinned_tokens = sum(self._num_tokens[item] for item in profile.pinned)
+        return Retriever(profile, self._embedder, bank, self._store, pinned_tokens)
+
+    def _count(self, shown: Sequence[Demonstration]) -> dict[Demonstration, int]:
+        """What each of `shown` costs in a prompt."""
+        new = [item for item in shown if item not in self._num_tokens]
+        texts = dict.fromkeys(text for item in new for turn in item.exchanges for text in (turn.user, turn.assistant))
+        counts = {
+            text: number
+            for part, numbers in self._counted.of(list(texts))
+            for text, number in zip(part, numbers[:, 0].tolist(), strict=True)
+        }
+        known = self._num_tokens | {item: item.num_tokens(counts.__getitem__) for item in new}
+        return {item: known[item] for item in shown}
 
 
-def _embedded_texts(profile: Profile) -> Iterable[str]:
-    yield from (item.user for item in (*profile.demonstrations, *profile.pinned))
-    yield from (_principle_text(item) for item in profile.constitution.principles)
+def _retrievable(profile: Profile) -> Sequence[Principle]:
+    return [item for item in profile.constitution.principles if not item.pinned]
 
 
 def _principle_text(item: Principle) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from server.core.types import Body, Profile, Rendering, Selection
+from server.core.types import Body, Demonstration, Explanation, Judged, Principle, Profile, Rendering, Selection
 
 _logger = logging.getLogger("server.trace")
 
@@ -82,6 +82,27 @@ def selection_json(selection: Selection) -> Body:
             for scored in selection.demonstrations
         ],
     }
+
+
+def explanation_json(explanation: Explanation, profile: Profile, embedder: str) -> Body:
+    """A selection by `profile` with the reasons for it."""
+    return {
+        "profile": profile.id,
+        "version": profile.version,
+        "embedder": embedder,
+        **selection_json(explanation.selection),
+        "judged_principles": [_judged(judged) for judged in explanation.principles],
+        "neighbours": [
+            _judged(judged)
+            | {"risk": judged.item.risk.value, "topic": judged.item.topic}
+            | {"aspect": judged.item.aspect, "user": judged.item.user}
+            for judged in explanation.neighbours
+        ],
+    }
+
+
+def _judged(judged: Judged[Demonstration] | Judged[Principle]) -> Body:
+    return _scored(judged.item.id, judged.similarity) | {"reason": judged.reason.value, "why": judged.why}
 
 
 def _profile_json(profile: Profile) -> Body:

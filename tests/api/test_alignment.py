@@ -5,7 +5,9 @@ from fastapi.testclient import TestClient
 from server.core.types import Body
 from server.engine.scripted import ScriptedEngine
 from server.engine.upstream import UpstreamEngine
-from tests.conftest import AppFactory
+from tests.conftest import PROMPTS, AppFactory
+
+SHIPPED = sorted(path.stem for path in (PROMPTS / "profiles").iterdir())
 
 
 def question(text: str, **fields: object) -> Body:
@@ -52,6 +54,9 @@ def test_retrieve_shows_choice_and_neighbours(make_app: AppFactory) -> None:
     assert similarities == sorted(similarities, reverse=True)
     assert body["demonstrations"][-1]["id"] == body["neighbours"][0]["id"]
     assert body["embedder"] == "wordllama-256"
+    assert (body["neighbours"][0]["reason"], body["neighbours"][0]["why"]) == ("chosen", "chosen as number 1")
+    kept = [item["id"] for item in body["judged_principles"] if item["reason"] == "chosen"]
+    assert sorted(kept) == sorted(item["id"] for item in body["retrieved_principles"])
 
 
 def test_profiles_are_listed_with_their_contents_on_request(make_app: AppFactory) -> None:
@@ -59,7 +64,7 @@ def test_profiles_are_listed_with_their_contents_on_request(make_app: AppFactory
         brief = client.get("/v1/alignment/profiles").json()
         full = client.get("/v1/alignment/profiles?detail=true").json()
     assert brief["default"] == "default"
-    assert {profile["id"] for profile in brief["data"]} == {"default", "base", "off"}
+    assert [profile["id"] for profile in brief["data"]] == SHIPPED
     default = next(profile for profile in full["data"] if profile["id"] == "default")
     assert len(default["principles"]) == default["num_principles"]
     assert len(default["demonstrations"]) == default["num_demonstrations"]
@@ -83,7 +88,7 @@ def test_a_server_whose_upstream_wants_the_clients_key_is_ready(make_app: AppFac
         assert client.get("/ready").status_code == 200
         assert client.get("/v1/models").status_code == 401
         listed = client.get("/v1/models", headers={"authorization": "Bearer k"}).json()["data"]
-    assert [model["id"] for model in listed] == ["m", "m:base", "m:default", "m:off"]
+    assert [model["id"] for model in listed] == ["m", *(f"m:{name}" for name in SHIPPED)]
     assert {model["max_model_len"] for model in listed} == {5}
 
 

@@ -79,7 +79,7 @@ DEEPER = b"[" * 900 + b"]" * 900
         ("POST", "/v1/completions", b'{"alignment": {"profile": "default"}, "q": NaN}', 400, None),
         ("GET", "/v1/alignment/profiles?detail=perhaps", b"", 400, "query.detail"),
         ("GET", "/v1/models/nobody", b"", 404, "model"),
-        ("GET", "/metrics", b"", 501, None),
+        ("GET", "/version", b"", 501, None),
     ],
 )
 def test_every_path_answers_errors_in_one_shape(
@@ -98,10 +98,10 @@ def test_every_path_answers_errors_in_one_shape(
 LARGE = [b"x" * 2000]
 
 
-@pytest.mark.parametrize("path", ["/ping", "/metrics", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/ping", "/version", "/v1/chat/completions"])
 def test_a_body_over_the_limit_is_refused_wherever_it_is_read(make_app: AppFactory, path: str) -> None:
     with TestClient(make_app(max_body_bytes=1024)) as client:
-        method = "GET" if path == "/metrics" else "POST"
+        method = "GET" if path == "/version" else "POST"
         response = client.request(method, path, content=LARGE, headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
 

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from server.core.types import Body
 from server.engine.scripted import ScriptedAnswer, ScriptedEngine
 from server.engine.upstream import UpstreamEngine
-from tests.conftest import AppFactory
+from tests.conftest import PROMPTS, AppFactory
 
 CHAT = "/v1/chat/completions"
 
@@ -165,12 +165,8 @@ def test_models_are_listed_bare_and_with_each_profile(make_app: AppFactory) -> N
     with TestClient(make_app()) as client:
         listed = client.get("/v1/models").json()
         one = client.get("/v1/models/scripted:base").json()
-    assert [model["id"] for model in listed["data"]] == [
-        "scripted",
-        "scripted:base",
-        "scripted:default",
-        "scripted:off",
-    ]
+    shipped = sorted(path.stem for path in (PROMPTS / "profiles").iterdir())
+    assert [model["id"] for model in listed["data"]] == ["scripted", *(f"scripted:{name}" for name in shipped)]
     assert one in listed["data"]
     assert listed["data"][0]["alignment"]["profile"] == "default"
 

@@ -152,6 +152,12 @@ def test_a_profile_may_keep_its_constitution(make_app: AppFactory, tmp_path: Pat
     assert (response.status_code, "maximum context length" in response.text) == (400, True)
 
 
+def test_what_is_not_aligned_gets_the_engines_error(make_app: AppFactory) -> None:
+    with TestClient(make_app(SmallEngine(50))) as client:
+        response = client.post(CHAT, json=question("word " * 390, "off"))
+    assert (response.status_code, "maximum context length" in response.text) == (400, True)
+
+
 def test_a_configured_window_counts_for_engines_that_do_not_say(make_app: AppFactory) -> None:
     engine = SmallEngine(600, says_so=False)
     with TestClient(make_app(engine, window_tokens=600)) as client:

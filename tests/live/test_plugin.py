@@ -17,7 +17,9 @@ import pytest
 
 from server.core.types import Body
 from server.engine.packaged import prepare_model
+from server.profiles.store import load_profiles
 from server.settings import default_cache_dir
+from tests.conftest import PROMPTS
 from tests.live.conftest import SMOLLM2
 from tests.live.test_smollm2 import QUESTION, long_request, running_requests, wait_for_running
 from tests.servers import vllm_serve
@@ -132,7 +134,7 @@ def test_aligned_answers_ask_for_the_key(plugged: Plugged) -> None:
 
 def test_models_are_listed_with_their_profiles(client: httpx.Client) -> None:
     names = [entry["id"] for entry in client.get("/v1/models").json()["data"]]
-    assert names == [SMOLLM2, f"{SMOLLM2}:base", f"{SMOLLM2}:default", f"{SMOLLM2}:off"]
+    assert names == [SMOLLM2, *(f"{SMOLLM2}:{profile}" for profile in sorted(load_profiles(PROMPTS)))]
     assert client.get(f"/v1/models/{SMOLLM2}:off").json()["parent"] == SMOLLM2
 
 

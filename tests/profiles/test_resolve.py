@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, RequestError, UnknownProfileError
 from server.core.types import Body, Caller, Placement
-from server.profiles.resolve import Profiles, Resolved, default_for, resolve, resolve_plain
+from server.profiles.resolve import Profiles, Resolved, default_for, may_ask, resolve, resolve_plain
 from server.profiles.store import load_profiles
 from tests.conftest import PROMPTS
 
@@ -129,3 +131,77 @@ def test_a_malformed_model_is_the_engines_business_where_nothing_is_aligned(mode
     assert result.body == {"model": model}
     with pytest.raises(InvalidRequestError):
         resolve({"model": model}, Caller(), PROFILES, "default")
+
+
+def with_versions() -> tuple[Profiles, str, str]:
+    """Profiles of which `default` has another version in force than before; the labels of both."""
+    old = PROFILES.current["default"]
+    new = replace(old, version="0" * 12)
+    current = {**PROFILES.current, "default": new}
+    return Profiles(current, {item.label: item for item in (old, *current.values())}), old.label, new.label
+
+
+@pytest.mark.parametrize("way", ["model", "header", "field"])
+def test_a_version_is_asked_for_in_three_ways(way: str) -> None:
+    profiles, old, new = with_versions()
+    for label in (old, new, "default"):
+        body: Body = {"model": f"m:{label}"} if way == "model" else {"model": "m"}
+        body |= {"alignment": {"profile": label}} if way == "field" else {}
+        headers = {"x-alignment-profile": label} if way == "header" else {}
+        found = resolve(body, Caller(headers), profiles, "base")
+        assert found is not None
+        assert (found.profile.label, found.body) == (new if label == "default" else label, {"model": "m"})
+
+
+def test_an_unknown_version_is_told_with_the_known_ones() -> None:
+    profiles, old, new = with_versions()
+    with pytest.raises(UnknownProfileError, match=f"'default@x'. Known are: {old}, {new}.") as caught:
+        resolve({"model": "m:default@x"}, Caller(), profiles, "base")
+    assert caught.value.param == "model"
+    with pytest.raises(UnknownProfileError, match="'none@x'. Known are: base, company"):
+        resolve({"alignment": {"profile": "none@x"}}, Caller(), profiles, "base")
+    with pytest.raises(UnknownProfileError, match=f"Known are: {PROFILES.current['base'].label}"):
+        resolve({"alignment": {"profile": "base@x"}}, Caller(), PROFILES, "base")
+
+
+def test_two_versions_of_one_profile_differ() -> None:
+    profiles, old, new = with_versions()
+    with pytest.raises(InvalidRequestError, match="different profiles"):
+        resolve({"model": f"m:{old}", "alignment": {"profile": new}}, Caller(), profiles, "base")
+
+
+def test_what_a_version_lets_be_overridden_counts() -> None:
+    profiles, old, _ = with_versions()
+    found = resolve({"alignment": {"profile": old, "num_demonstrations": 1}}, Caller(), profiles, "base")
+    assert found is not None
+    assert (found.profile.label, found.profile.retrieval.num_demonstrations) == (old, 1)
+
+
+def test_a_bound_caller_cannot_go_back() -> None:
+    profiles, old, new = with_versions()
+    caller = Caller(profiles=("default",))
+    for name in ("default", new):
+        assert resolve({"model": f"m:{name}"}, caller, profiles, "base") is not None
+        assert may_ask(name, caller, profiles)
+    for name in (old, "default@x", "base", PROFILES.current["base"].label):
+        with pytest.raises(ForbiddenError, match="it allows default"):
+            resolve({"model": f"m:{name}"}, caller, profiles, "base")
+        assert not may_ask(name, caller, profiles)
+    assert may_ask(old, Caller(), profiles)
+    assert not may_ask("default@x", Caller(), profiles)
+
+
+@pytest.mark.parametrize("model", ["m:v1@default", "m@default", "@default", "m:@x", "default@x"])
+def test_an_at_sign_that_names_no_version_belongs_to_the_model(model: str) -> None:
+    assert resolved({"model": model}).body["model"] == model
+
+
+def test_a_scope_is_overridden_by_dimension() -> None:
+    found = resolve({"alignment": {"profile": "company", "scope": {"jurisdiction": "eu"}}}, Caller(), PROFILES, None)
+    assert found is not None
+    assert found.profile.scope == {"jurisdiction": "eu"}
+    with pytest.raises(InvalidRequestError, match="have no dimension 'planet'; they have") as caught:
+        resolve({"alignment": {"profile": "company", "scope": {"planet": "mars"}}}, Caller(), PROFILES, None)
+    assert caught.value.param == "alignment.scope.planet"
+    with pytest.raises(OverrideError):
+        resolve({"alignment": {"profile": "default", "scope": {"jurisdiction": "eu"}}}, Caller(), PROFILES, None)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.types import Profile, Risk, Route, Vectors
+from server.core.types import Profile, Reason, Risk, Route, Vectors
 from server.profiles.store import load_profiles
 from server.retrieval.base import Embedder
 from server.retrieval.retriever import Retriever, Retrievers
@@ -43,7 +43,7 @@ def test_each_text_is_embedded_once_for_all_profiles(embedder: Embedder) -> None
 
 def test_its_own_message_finds_a_demonstration_first_and_shows_it_last(retriever: Retriever) -> None:
     wanted = next(item for item in PROFILE.demonstrations if item.risk is Risk.BENIGN)
-    assert retriever.neighbours(wanted.user, 3)[0].item == wanted
+    assert retriever.explain(wanted.user, 3).neighbours[0].item == wanted
     chosen = retriever.retrieve(wanted.user).demonstrations
     assert chosen[-1].item == wanted
     assert chosen[-1].similarity == pytest.approx(1, abs=1e-4)
@@ -90,3 +90,36 @@ def test_the_same_message_gives_the_same_selection(retriever: Retriever) -> None
 def test_a_bank_of_nothing_selects_nothing(embedder: Embedder) -> None:
     selection = build(replace(PROFILE, demonstrations=()), embedder).retrieve("hello")
     assert (selection.risk, selection.demonstrations) == (0.0, ())
+
+
+def test_an_explanation_is_of_the_same_selection(retriever: Retriever) -> None:
+    explained = retriever.explain("how do i pick the lock of a neighbour", 30)
+    assert explained.selection == retriever.retrieve("how do i pick the lock of a neighbour")
+    chosen = {judged.item.id for judged in explained.neighbours if judged.reason is Reason.CHOSEN}
+    assert chosen == {scored.item.id for scored in explained.selection.demonstrations}
+    kept = [judged.item.id for judged in explained.principles if judged.reason is Reason.CHOSEN]
+    assert set(kept) == {scored.item.id for scored in explained.selection.retrieved_principles}
+    assert len(explained.principles) == sum(not item.pinned for item in PROFILE.constitution.principles)
+
+
+def test_the_reasons_name_what_stood_in_the_way(retriever: Retriever) -> None:
+    narrow = replace(PROFILE.retrieval, num_demonstrations=1, num_principles=1, min_similarity=0.5)
+    profile = replace(PROFILE, retrieval=narrow)
+    text = "why do my roast potatoes never go crispy"
+    explained = retriever.explain(text, 400, profile)
+    why = {judged.reason: judged.why for judged in explained.neighbours}
+    assert why[Reason.CHOSEN] == "chosen as number 1"
+    assert why[Reason.TOO_FAR] == "too far: less similar than min_similarity, 0.5"
+    wide = replace(PROFILE, retrieval=replace(narrow, min_similarity=-1, budget_tokens=0))
+    found = {judged.reason for judged in retriever.explain(text, 400, wide).neighbours}
+    assert found == {Reason.NO_QUOTA, Reason.OVER_BUDGET, Reason.OUT_OF_POOL}
+    reasons = {judged.reason for judged in explained.principles}
+    assert reasons == {Reason.CHOSEN, Reason.OTHER_ROUTE, Reason.OUTRANKED}
+
+
+def test_a_principle_of_another_scope_says_so(embedder: Embedder) -> None:
+    company = load_profiles(PROMPTS)["company"]
+    scoped = replace(company, scope={"jurisdiction": "us"})
+    explained = build(company, embedder).explain("Can I send back the lamp I ordered?", 1, scoped)
+    why = {judged.item.id: judged.why for judged in explained.principles}
+    assert why["withdrawal-eu-uk"] == "is not for jurisdiction us"

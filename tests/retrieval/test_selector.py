@@ -1,11 +1,12 @@
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.types import Risk
-from server.retrieval.selector import select
+from server.core.types import Reason, Risk
+from server.retrieval.selector import POOL_PER_RISK, Record, select
 
 BENIGN, HARMFUL, LOOKALIKE = Risk.BENIGN, Risk.HARMFUL, Risk.LOOKALIKE
 
@@ -15,6 +16,7 @@ def pick(
     risks: list[Risk] | None = None,
     tokens: list[int] | None = None,
     quotas: Mapping[Risk, int] | None = None,
+    record: Record | None = None,
     **settings: float,
 ) -> list[int]:
     """Choose among unit vectors at `angles` (radians) from the request, in a plane."""
@@ -22,7 +24,8 @@ def pick(
     options = {"count": 2, "budget_tokens": 10_000, "mmr_lambda": 1.0, "min_similarity": -1.0, **settings}
     risks = risks or [BENIGN] * len(angles)
     allowed = quotas if quotas is not None else {BENIGN: 99}
-    return select(vectors[:, 0], vectors, risks, tokens or [1] * len(angles), quotas=allowed, **options)  # type: ignore[arg-type]
+    tokens = tokens or [1] * len(angles)
+    return select(vectors[:, 0], vectors, risks, tokens, quotas=allowed, record=record, **options)  # type: ignore[arg-type]
 
 
 def test_the_most_similar_come_last() -> None:
@@ -65,3 +68,40 @@ def test_limits_hold_for_any_bank(angles: list[float], count: int, budget: int, 
     assert sum(tokens[index] for index in chosen) <= budget
     similarities = np.cos(np.array(angles, np.float64))[chosen]
     assert (np.diff(similarities) >= -1e-6).all()
+
+
+def reasons(angles: list[float], **settings: Any) -> list[Reason]:
+    record = Record()
+    pick(angles, **settings, record=record)
+    return [record.reason(index) for index in range(len(angles))]
+
+
+def test_each_reason_is_told() -> None:
+    risks = [HARMFUL, HARMFUL, LOOKALIKE, BENIGN, BENIGN, BENIGN]
+    quotas, tokens = {HARMFUL: 1, LOOKALIKE: 1, BENIGN: 5}, [1, 1, 99, 1, 1, 1]
+    found = reasons(
+        [0.1, 0.2, 0.3, 0.4, 0.5, 1.5],
+        risks=risks,
+        tokens=tokens,
+        quotas=quotas,
+        budget_tokens=50,
+        min_similarity=0.5,
+    )
+    assert found[:3] == [Reason.CHOSEN, Reason.QUOTA_SPENT, Reason.OVER_BUDGET]
+    assert found[3:] == [Reason.CHOSEN, Reason.ENOUGH, Reason.TOO_FAR]
+    assert reasons([0.1, 0.2], risks=[HARMFUL, BENIGN]) == [Reason.NO_QUOTA, Reason.CHOSEN]
+    assert reasons([0.1] * (POOL_PER_RISK + 1))[-1] is Reason.OUT_OF_POOL
+
+
+def test_what_variety_costs_a_place_is_told_with_its_rival() -> None:
+    record = Record()
+    assert pick([0.10, 0.11, -0.6], mmr_lambda=0.5, record=record) == [2, 0]
+    assert (record.reason(1), record.rivals[1]) == (Reason.LESS_VARIED, 2)
+    by_quota = Record()
+    pick([0.10, 0.11, -0.6], quotas={BENIGN: 2}, count=3, mmr_lambda=0.5, record=by_quota)
+    assert (by_quota.reason(1), by_quota.rivals[1]) == (Reason.LESS_VARIED, 2)
+
+
+def test_a_record_changes_nothing() -> None:
+    angles = [0.1, 0.11, -0.6, 0.3, 0.31, 1.0]
+    assert pick(angles, mmr_lambda=0.6, count=4, record=Record()) == pick(angles, mmr_lambda=0.6, count=4)
