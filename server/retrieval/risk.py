@@ -1,4 +1,4 @@
-"""How risky a request looks, judged by its labelled neighbours in the bank."""
+"""How risky a request looks, judged by its labelled neighbours among demonstrations and messages."""
 
 import numpy as np
 from numpy.typing import NDArray
