@@ -48,7 +48,7 @@ def alignment_router(pipeline: Pipeline) -> APIRouter:
 
     @router.post("/retrieve")
     async def retrieve(request: Request) -> Response:
-        """What retrieval chooses for a text, and the nearest demonstrations."""
+        """What retrieval chooses for a text, the nearest demonstrations, and what decided the risk."""
         wanted = _parse(await read_object(request))
         body = wanted.model_dump(exclude_unset=True)
         caller, trace = read_caller(request), trace_of(request)
@@ -87,6 +87,7 @@ def _profile(prompts: Prompts, profile: Profile, *, detail: bool) -> Body:
         "constitution": profile.constitution.id or None,
         "num_principles": len(profile.constitution.principles),
         "num_demonstrations": len(profile.demonstrations),
+        "num_risk_messages": len(profile.risk_messages),
         "pinned": [item.id for item in profile.pinned],
         "overridable": sorted(profile.overridable),
         "scope": dict(profile.scope),

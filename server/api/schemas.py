@@ -165,6 +165,13 @@ class Neighbour(Judged, ScoredDemonstration):
     user: str = Field(description="Its user message.")
 
 
+class RiskNeighbour(Scored):
+    """What decided the risk of a text: a demonstration by its id, or a message by its file, as `risk/NAME`."""
+
+    harmful: bool = Field(description="Whether texts like it are risky.")
+    user: str = Field(description="The message.")
+
+
 class Selection(_Open):
     """What was chosen for one conversation, in the order of the prompt."""
 
@@ -390,6 +397,7 @@ class RetrieveAnswer(Selection):
         description="All but the pinned, the highest weight times similarity first."
     )
     neighbours: list[Neighbour] = Field(description="Demonstrations of the bank, the nearest first.")
+    risk_neighbours: list[RiskNeighbour] = Field(description="Those that decided the risk, the nearest first.")
 
 
 class ProfilePrinciple(_Open):

@@ -11,7 +11,7 @@ import orjson
 
 from server.authoring.rendered import Rendered, Renderer
 from server.core.errors import PromptFilesError, RequestError
-from server.core.types import Body, Demonstration
+from server.core.types import Body, Demonstration, RiskMessage
 from server.profiles.folder import Folder, FolderReader
 from server.rendering.forms.base import Form
 
@@ -37,7 +37,7 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class ItemChange:
-    """A profile, constitution, principle, bank, demonstration or template that was added, removed or changed."""
+    """A profile, constitution, principle, demonstration, template or file of risk/ that differs."""
 
     kind: str
     id: str
@@ -144,8 +144,18 @@ def _all_items(folder: Folder) -> Iterator[tuple[tuple[str, str], Fields]]:
     for name, bank in folder.banks.items():
         for demonstration in bank.file.demonstrations:
             yield ("demonstration", demonstration.id), {"file": name, **_demonstration(demonstration)}
+    for name, risk in folder.risk.items():
+        yield ("risk", name), {**risk.file.about, **_labelled(risk.file.messages)}
     for name, source in folder.templates.items():
         yield ("template", name), {"text": source}
+
+
+def _labelled(messages: Sequence[RiskMessage]) -> Fields:
+    """A line for each message, under its label."""
+    lines: dict[str, list[str]] = {"harmful": [], "harmless": []}
+    for item in messages:
+        lines["harmful" if item.is_harmful else "harmless"].append(" ".join(item.user.split()))
+    return {label: "\n".join(texts) for label, texts in lines.items()}
 
 
 def _demonstration(item: Demonstration) -> Fields:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Template
 
 from server.authoring.prompt_tests import check_names, load_cases
-from server.authoring.rules import budgets, demonstrations, pairs, placeholders, principles, reach
+from server.authoring.rules import budgets, demonstrations, pairs, placeholders, principles, reach, risk
 from server.authoring.rules.base import Rule, Subject
 from server.core.errors import Finding, PromptFilesError
 from server.core.types import Profile, Rendering, Vectors
@@ -21,6 +21,8 @@ from server.rendering.tokens import Tokenizer
 _RULES: Sequence[Rule] = (
     demonstrations.check_same,
     demonstrations.check_near,
+    risk.check_messages,
+    risk.check_demonstrations,
     pairs.check_contrasts,
     pairs.check_refusals,
     pairs.check_pinned,

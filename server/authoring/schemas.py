@@ -9,7 +9,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from server.profiles.schema import BankFile, ConstitutionFile, DemonstrationEntry, ProfileFile, PromptTestFile
+from server.profiles.schema import (
+    BankFile,
+    ConstitutionFile,
+    DemonstrationEntry,
+    ProfileFile,
+    PromptTestFile,
+    RiskFile,
+)
 
 Schema = dict[str, Any]
 
@@ -96,5 +103,6 @@ _KINDS: Mapping[str, Callable[[], Schema]] = {
     "constitution": lambda: _schema_of(ConstitutionFile),
     "demonstrations": lambda: _schema_of(BankFile),
     "demonstration": lambda: _schema_of(DemonstrationEntry),
+    "risk": lambda: _schema_of(RiskFile),
     "tests": lambda: _schema_of(PromptTestFile),
 }

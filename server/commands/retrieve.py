@@ -17,7 +17,18 @@ from server.commands.workbench import (
     PromptsOption,
     open_workbench,
 )
-from server.core.types import Caller, Demonstration, Explanation, Judged, Principle, Profile, Reason, Risk
+from server.core.types import (
+    Caller,
+    Demonstration,
+    Explanation,
+    Judged,
+    Principle,
+    Profile,
+    Reason,
+    Risk,
+    RiskMessage,
+    Scored,
+)
 from server.pipeline import explain, resolve_for
 from server.rendering.forms.chat import ChatForm
 from server.rendering.forms.registry import FORMS
@@ -25,6 +36,7 @@ from server.trace.record import Trace, explanation_json
 
 _STYLES = {Risk.HARMFUL: "red", Risk.LOOKALIKE: "magenta", Risk.SENSITIVE: "yellow", Risk.BENIGN: ""}
 _SHOWN_CHARS = 100
+_NUM_DECIDING = 6
 
 
 @command
@@ -60,6 +72,8 @@ def _show(explanation: Explanation, profile: Profile, embedder: str, out: Consol
             f"risk {selection.risk:.2f}, route {selection.route.value} (elevated from {elevated:g}, high from {high:g})"
         )
     )
+    for deciding in explanation.risk_neighbours[:_NUM_DECIDING]:
+        _show_deciding(deciding, out)
     out.print(Text("\nnearest demonstrations", "bold"))
     for neighbour in explanation.neighbours:
         _show_demonstration(neighbour, out)
@@ -71,9 +85,19 @@ def _show(explanation: Explanation, profile: Profile, embedder: str, out: Consol
 
 
 def _show_demonstration(judged: Judged[Demonstration], out: Console) -> None:
-    user = " ".join(judged.item.user.split())
     out.print(_line(judged, judged.item.risk.value))
-    out.print(Text(f"           {user[:_SHOWN_CHARS]}{'...' if len(user) > _SHOWN_CHARS else ''}", "dim"))
+    out.print(Text(f"           {_shortened(judged.item.user)}", "dim"))
+
+
+def _show_deciding(scored: Scored[Demonstration | RiskMessage], out: Console) -> None:
+    label, style = ("harmful", "red") if scored.item.is_harmful else ("harmless", "")
+    out.print(Text.assemble(f"   {scored.similarity:6.3f}  ", (label, style), f"  {scored.item.id}"))
+    out.print(Text(f"           {_shortened(scored.item.user)}", "dim"))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return f"{line[:_SHOWN_CHARS]}{'...' if len(line) > _SHOWN_CHARS else ''}"
 
 
 def _line(judged: Judged[Demonstration] | Judged[Principle], risk: str) -> Text:

@@ -140,6 +140,11 @@ class Demonstration:
     history: tuple[Exchange, ...] = ()
 
     @property
+    def is_harmful(self) -> bool:
+        """Whether a request like it is risky."""
+        return self.risk is Risk.HARMFUL
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
         """All of the conversation, in order."""
         return (*self.history, Exchange(self.user, self.assistant))
@@ -148,6 +153,23 @@ class Demonstration:
         """What it costs in a prompt, what stands around it included."""
         texts = sum(count(item.user) + count(item.assistant) for item in self.exchanges)
         return texts + EXCHANGE_OVERHEAD_TOKENS * len(self.exchanges)
+
+
+@dataclass(frozen=True, slots=True)
+class RiskMessage:
+    """A message that is never shown: it only says that requests like it are harmful, or that they are not.
+
+    `file` is the name of its file without ending.
+    """
+
+    user: str
+    is_harmful: bool
+    file: str
+
+    @property
+    def id(self) -> str:
+        """Where it stands; messages have no ids of their own."""
+        return f"risk/{self.file}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +196,7 @@ class Profile:
 
     `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
     completions get this profile too when it is the default. `scope` is the value of each dimension that is known;
-    principles for other values do not count.
+    principles for other values do not count. `risk_messages` decide the risk beside the demonstrations.
     """
 
     id: str
@@ -193,6 +215,7 @@ class Profile:
     shrinks: frozenset[Part] = frozenset(Part)
     aligns_completions: bool = False
     scope: Mapping[str, str] = field(default_factory=dict)
+    risk_messages: tuple[RiskMessage, ...] = ()
 
     @property
     def label(self) -> str:
@@ -232,8 +255,12 @@ class Judged(Generic[T]):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A selection with the reasons for it: for the nearest demonstrations, and for all principles to retrieve."""
+    """A selection with the reasons for it: for the nearest demonstrations, and for all principles to retrieve.
+
+    `risk_neighbours` are the nearest of those that decided the risk, the nearest first.
+    """
 
     selection: Selection
     neighbours: tuple[Judged[Demonstration], ...]
     principles: tuple[Judged[Principle], ...]
+    risk_neighbours: tuple[Scored[Demonstration | RiskMessage], ...]

@@ -231,7 +231,7 @@ def _scalar(event: Any) -> Any:
         raise _fault(event, f"{_short(event.value)} cannot be read: {error}") from error
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16384)
 def _plain(value: str) -> Any:
     """An unquoted scalar as number, truth value, null or text, by YAML 1.1's rules."""
     tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]  # stubs

@@ -15,9 +15,9 @@ import orjson
 from pydantic import BaseModel
 
 from server.core.errors import Finding, PromptFilesError
-from server.core.types import Demonstration, Exchange
+from server.core.types import Demonstration, Exchange, RiskMessage
 from server.profiles.documents import Document, read_json_lines, read_yaml
-from server.profiles.schema import BankFile, ConstitutionFile, DemonstrationEntry
+from server.profiles.schema import BankFile, ConstitutionFile, DemonstrationEntry, RiskFile
 
 FileModel = TypeVar("FileModel", bound=BaseModel)
 Parsed = TypeVar("Parsed")
@@ -30,6 +30,7 @@ _KINDS = {
     "constitutions": (".yaml",),
     "demonstrations": (".yaml", ".jsonl"),
     "profiles": (".yaml",),
+    "risk": (".yaml",),
     "templates": (".jinja",),
 }
 _MISNAMED = {".yml": ".yaml", ".json": ".yaml", ".ndjson": ".jsonl", ".j2": ".jinja", ".jinja2": ".jinja"}
@@ -37,7 +38,7 @@ _MISNAMED = {".yml": ".yaml", ".json": ".yaml", ".ndjson": ".jsonl", ".j2": ".ji
 
 @dataclass(frozen=True)
 class Loaded(Generic[Parsed]):
-    """One file's content with the document that it came from; a bank's has no data, only lines."""
+    """One file's content with the document that it came from; that of a bank or of messages has no data, only lines."""
 
     document: Document
     file: Parsed
@@ -53,11 +54,21 @@ class Bank:
 
 
 @dataclass(frozen=True)
+class RiskMessages:
+    """Those of one file, the harmful ones first, a hash of all that they say, and what the file says of itself."""
+
+    messages: tuple[RiskMessage, ...]
+    digest: str
+    about: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Folder:
     """Every file of a prompts folder by id, with the findings about single files. Profiles are not checked yet."""
 
     constitutions: Mapping[str, Loaded[ConstitutionFile]]
     banks: Mapping[str, Loaded[Bank]]
+    risk: Mapping[str, Loaded[RiskMessages]]
     profiles: Mapping[str, Document]
     templates: Mapping[str, str]
     findings: list[Finding] = field(default_factory=list)
@@ -113,6 +124,7 @@ class FolderReader:
         return Folder(
             constitutions=parse_all("constitutions", _parse_constitution),
             banks=parse_all("demonstrations", _parse_bank),
+            risk=parse_all("risk", _parse_risk),
             profiles=parse_all("profiles", _parse_profile),
             templates=parse_all("templates", _parse_template),
             findings=findings,
@@ -198,6 +210,7 @@ def with_file(folder: Folder, shown: str, text: str) -> Folder:
     return Folder(
         constitutions=added("constitutions", folder.constitutions, _parse_constitution),
         banks=added("demonstrations", folder.banks, _parse_bank),
+        risk=added("risk", folder.risk, _parse_risk),
         profiles=added("profiles", folder.profiles, _parse_profile),
         templates=added("templates", folder.templates, _parse_template),
     )
@@ -283,9 +296,22 @@ def _parse_bank(content: bytes, shown: str, former: Loaded[Bank] | None) -> Load
     return Loaded(replace(document, data=None), Bank(tuple(made), _digest(made), about))
 
 
-def _digest(demonstrations: Iterable[Demonstration]) -> str:
+def _parse_risk(content: bytes, shown: str, _: object) -> Loaded[RiskMessages]:
+    document = read_yaml(_decode(content, shown), shown)
+    file = document.check(RiskFile)
+    _check_name(document, file.id)
+    made = [
+        RiskMessage(text, is_harmful, file.id)
+        for is_harmful, texts in ((True, file.harmful), (False, file.harmless))
+        for text in texts
+    ]
+    about = {"description": file.description, "source": file.source}
+    return Loaded(replace(document, data=None), RiskMessages(tuple(made), _digest(made), about))
+
+
+def _digest(items: Iterable[Demonstration | RiskMessage]) -> str:
     digest = hashlib.sha256()
-    for item in demonstrations:
+    for item in items:
         digest.update(orjson.dumps(item))
     return digest.hexdigest()
 

@@ -107,6 +107,27 @@ class BankFile(_File):
     """In any order: the most similar to a request is shown last."""
 
 
+class RiskFile(_File):
+    """Messages by which the risk of a request is judged, of one subject: risk/*.yaml. No prompt shows them."""
+
+    id: Slug
+    """The file's name without .yaml."""
+    description: Prose
+    """What they are about, in a sentence."""
+    source: Prose
+    """Who wrote them, or what they follow."""
+    harmful: list[Prose] = Field(default_factory=list)
+    """What an assistant should decline."""
+    harmless: list[Prose] = Field(default_factory=list)
+    """What it should answer, whatever it sounds like."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "RiskFile":
+        if not self.harmful and not self.harmless:
+            raise ValueError("needs a message under harmful or harmless")
+        return self
+
+
 class RetrievalEntry(_File):
     """How demonstrations and principles are chosen."""
 
@@ -121,7 +142,7 @@ class RetrievalEntry(_File):
     num_principles: int = Field(default=2, ge=0, le=32)
     """At most so many principles are retrieved beside the pinned ones."""
     num_neighbours: int = Field(default=8, ge=1, le=64)
-    """Neighbours that decide the risk."""
+    """Neighbours that decide the risk, among demonstrations and the messages of risk/."""
     thresholds: tuple[float, float] = (0.35, 0.6)
     """Risk, 0 to 1, at which the elevated and the high route begin."""
     quotas: dict[Route, dict[Risk, Annotated[int, Field(ge=0, le=64)]]] = Field(default_factory=dict)
@@ -153,6 +174,8 @@ class ProfileFile(_File):
     """The file of constitutions/ with its principles."""
     demonstrations: list[SlugPattern] = Field(default_factory=list)
     """Files of the bank to retrieve from; patterns such as harm-* take all that match."""
+    risk: list[SlugPattern] = Field(default_factory=list)
+    """Files of risk/ whose messages decide the risk beside demonstrations; patterns such as * take all that match."""
     pinned: list[Slug] = Field(default_factory=list)
     """Demonstrations in every prompt, by id."""
     template: Slug | None = None

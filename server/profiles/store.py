@@ -10,11 +10,13 @@ from pathlib import Path
 import orjson
 
 from server.core.errors import Finding, PromptFilesError
-from server.core.types import Constitution, Demonstration, Principle, Profile, Rendering, Retrieval
+from server.core.types import Constitution, Demonstration, Principle, Profile, Rendering, Retrieval, RiskMessage
 from server.profiles.documents import Document, merge
 from server.profiles.folder import Folder, FolderReader
 from server.profiles.schema import ConstitutionFile, PrincipleEntry, ProfileFile, RetrievalEntry
 
+# What a profile has by files is in its version by their digests.
+_BY_FILE = {"demonstrations", "risk_messages"}
 NO_PROFILE = "holds no profile"
 _MAX_EXTENDS = 8
 
@@ -140,6 +142,7 @@ class _Builder:
     banks: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[tuple[Demonstration, ...], str]] = field(
         default_factory=dict
     )
+    risk: dict[tuple[str, ...], tuple[tuple[RiskMessage, ...], str]] = field(default_factory=dict)
 
     def build(self, document: Document) -> tuple[Profile | None, Sequence[Finding]]:
         """The profile, or what keeps it from being made."""
@@ -153,7 +156,8 @@ class _Builder:
         return (None if missing else self._make(file)), findings
 
     def _make(self, file: ProfileFile) -> Profile:
-        demonstrations, digest = self._bank(self._topics(file.demonstrations), tuple(file.pinned))
+        demonstrations, bank_digest = self._bank(_matching(self.folder.banks, file.demonstrations), tuple(file.pinned))
+        risk_messages, risk_digest = self._risk(_matching(self.folder.risk, file.risk))
         constitution = self.folder.constitutions[file.constitution].file if file.constitution else None
         profile = Profile(
             id=file.id,
@@ -172,8 +176,9 @@ class _Builder:
             shrinks=frozenset(file.shrinks),
             aligns_completions=file.aligns_completions,
             scope=file.scope,
+            risk_messages=risk_messages,
         )
-        return replace(profile, version=_version(profile, digest))
+        return replace(profile, version=_version(profile, bank_digest, risk_digest))
 
     def _check_references(self, file: ProfileFile, document: Document) -> Iterator[tuple[str, Finding]]:
         """The findings about what is not there, each with the files that should have it, as a pattern of `kind/id`."""
@@ -194,19 +199,18 @@ class _Builder:
                 yield found("", message, dimensions, "scope", name)
         if file.template not in folder.templates:
             yield found(f"templates/{file.template}", f"there is no {file.template!r}", folder.templates, "template")
-        for index, topic in enumerate(file.demonstrations):
-            if not self._topics([topic]):
-                message = f"there is no {topic!r}"
-                yield found(f"demonstrations/{topic}", message, folder.banks, "demonstrations", index)
+        named: Mapping[str, tuple[Collection[str], Sequence[str]]] = {
+            "demonstrations": (folder.banks, file.demonstrations),
+            "risk": (folder.risk, file.risk),
+        }
+        for kind, (known, patterns) in named.items():
+            for index, pattern in enumerate(patterns):
+                if not _matching(known, [pattern]):
+                    yield found(f"{kind}/{pattern}", f"there is no {pattern!r}", known, kind, index)
         for index, name in enumerate(file.pinned):
             if name not in self.demonstrations:
-                known = difflib.get_close_matches(name, self.demonstrations)
-                yield found("demonstrations/*", f"there is no {name!r}", known, "pinned", index)
-
-    def _topics(self, patterns: Iterable[str]) -> tuple[str, ...]:
-        """The files of the bank that `patterns` name, in their order, each once."""
-        names = [name for pattern in patterns for name in self.folder.banks if fnmatchcase(name, pattern)]
-        return tuple(dict.fromkeys(names))
+                close = difflib.get_close_matches(name, self.demonstrations)
+                yield found("demonstrations/*", f"there is no {name!r}", close, "pinned", index)
 
     def _bank(self, topics: tuple[str, ...], pinned: tuple[str, ...]) -> tuple[tuple[Demonstration, ...], str]:
         if (topics, pinned) not in self.banks:
@@ -216,17 +220,29 @@ class _Builder:
             self.banks[topics, pinned] = items, " ".join(bank.digest for bank in banks)
         return self.banks[topics, pinned]
 
+    def _risk(self, names: tuple[str, ...]) -> tuple[tuple[RiskMessage, ...], str]:
+        if names not in self.risk:
+            files = [self.folder.risk[name].file for name in names]
+            messages = tuple(message for file in files for message in file.messages)
+            self.risk[names] = messages, " ".join(file.digest for file in files)
+        return self.risk[names]
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` that `patterns` name, in their order, each once."""
+    return tuple(dict.fromkeys(name for pattern in patterns for name in names if fnmatchcase(name, pattern)))
+
 
 def known_dimensions(principles: Iterable[Principle | PrincipleEntry]) -> frozenset[str]:
     """The dimensions of scope that `principles` have."""
     return frozenset(dimension for item in principles for dimension in item.scope)
 
 
-def _version(profile: Profile, bank_digest: str) -> str:
-    """The first 12 hexadecimal digits of a SHA-256 over all that the profile holds, its bank by `bank_digest`."""
-    content = {item.name: getattr(profile, item.name) for item in fields(profile) if item.name != "demonstrations"}
+def _version(profile: Profile, *digests: str) -> str:
+    """The first 12 hexadecimal digits of a SHA-256 over all that the profile holds, its files by their `digests`."""
+    content = {item.name: getattr(profile, item.name) for item in fields(profile) if item.name not in _BY_FILE}
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    text = orjson.dumps([content, bank_digest], default=sorted, option=options)
+    text = orjson.dumps([content, *digests], default=sorted, option=options)
     return hashlib.sha256(text).hexdigest()[:12]
 
 

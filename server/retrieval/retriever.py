@@ -15,6 +15,7 @@ from server.core.types import (
     Profile,
     Reason,
     Risk,
+    RiskMessage,
     Route,
     Scored,
     Selection,
@@ -40,6 +41,14 @@ class Bank:
     num_tokens: NDArray[np.int32]
 
 
+@dataclass(frozen=True, eq=False)
+class RiskIndex:
+    """Messages that decide the risk beside a bank; for all profiles and versions that have them."""
+
+    messages: tuple[RiskMessage, ...]
+    index: NeighbourIndex
+
+
 @dataclass(frozen=True)
 class _Candidates:
     """The nearest demonstrations of each risk, in the order of the bank; all sequences are parallel."""
@@ -51,16 +60,31 @@ class _Candidates:
     num_tokens: Sequence[int]
 
 
+@dataclass(frozen=True)
+class _Voters:
+    """What may be among the nearest that decide the risk; both are parallel."""
+
+    items: Sequence[Demonstration | RiskMessage]
+    similarities: NDArray[np.float32]
+
+
 class Retriever:
     """Chooses for one profile. Immutable after it is built; safe to share between threads."""
 
     def __init__(
-        self, profile: Profile, embedder: Embedder, bank: Bank, store: VectorStore, pinned_tokens: int
+        self,
+        profile: Profile,
+        embedder: Embedder,
+        bank: Bank,
+        risk_index: RiskIndex,
+        store: VectorStore,
+        pinned_tokens: int,
     ) -> None:
-        """`bank` has the profile's demonstrations, `store` their vectors and those of the other texts."""
+        """`bank` has the profile's demonstrations, `risk_index` its messages, `store` the vectors of all texts."""
         self._profile = profile
         self._embedder = embedder
         self._bank = bank
+        self._risk_index = risk_index
         self._store = store
         self._pinned_tokens = pinned_tokens
         self._pinned_rows = store.rows([item.user for item in profile.pinned])
@@ -70,7 +94,7 @@ class Retriever:
     @property
     def rows(self) -> Iterable[Rows]:
         """All that it needs of the store."""
-        return self._bank.index.rows, self._pinned_rows, self._principle_rows
+        return self._bank.index.rows, self._risk_index.index.rows, self._pinned_rows, self._principle_rows
 
     def retrieve(self, query: str, overridden: Profile | None = None) -> Selection:
         """Choose for the text `query`, by the profile's settings and scope, or by those that a request made of them."""
@@ -80,11 +104,14 @@ class Retriever:
     def explain(self, query: str, count: int, overridden: Profile | None = None) -> Explanation:
         """What `retrieve` chooses, and why: for the `count` nearest demonstrations of the bank, the nearest first.
 
-        There are never more than `NUM_NEAREST` of a risk among those.
+        There are never more than `NUM_NEAREST` of a risk among those. Of the neighbours that decide the risk, it shows
+        the nearest `count` too.
         """
         profile, vector, record = overridden or self._profile, self._embedder.embed([query])[0], Record()
         candidates = self._candidates(vector)
         selection = self._choose(vector, candidates, profile, record)
+        voters = self._voters(vector, candidates)
+        deciding = np.argsort(-voters.similarities, kind="stable")[: min(count, profile.retrieval.num_neighbours)]
         nearest = np.argsort(-candidates.similarities, kind="stable")[:count].tolist()
         scored = {i: self._scored(candidates, i) for i in nearest}
         items = [self._bank.demonstrations[i] for i in candidates.positions]
@@ -96,6 +123,7 @@ class Retriever:
             selection,
             neighbours=judge_demonstrations(scored, items, record, selection.route, profile),
             principles=judge_principles(ranked, selection.route, profile),
+            risk_neighbours=tuple(Scored(voters.items[i], float(voters.similarities[i])) for i in deciding.tolist()),
         )
 
     def _candidates(self, vector: Vectors) -> _Candidates:
@@ -117,7 +145,9 @@ class Retriever:
         self, vector: Vectors, candidates: _Candidates, profile: Profile, record: Record | None = None
     ) -> Selection:
         settings = profile.retrieval
-        risk = self._score_risk(vector, candidates, settings.num_neighbours)
+        voters = self._voters(vector, candidates)
+        harmful = np.array([item.is_harmful for item in voters.items], np.bool_)
+        risk = score_risk(voters.similarities, harmful, settings.num_neighbours)
         route = choose_route(risk, settings.thresholds)
         chosen = select(
             candidates.similarities,
@@ -140,11 +170,15 @@ class Retriever:
             demonstrations=tuple(self._scored(candidates, i) for i in chosen),
         )
 
-    def _score_risk(self, vector: Vectors, candidates: _Candidates, num_neighbours: int) -> float:
+    def _voters(self, vector: Vectors, candidates: _Candidates) -> _Voters:
         pinned = self._store.similarities(self._pinned_rows, vector)
-        harmful = [risk is Risk.HARMFUL for risk in (*candidates.risks, *(item.risk for item in self._profile.pinned))]
-        similarities = np.concatenate([candidates.similarities, pinned])
-        return score_risk(similarities, np.array(harmful, np.bool_), num_neighbours)
+        found = self._risk_index.index.nearest(vector)
+        demonstrations = [self._bank.demonstrations[i] for i in candidates.positions]
+        messages = [self._risk_index.messages[i] for i in found.positions.tolist()]
+        return _Voters(
+            [*demonstrations, *self._profile.pinned, *messages],
+            np.concatenate([candidates.similarities, pinned, found.similarities]),
+        )
 
     def _choose_principles(self, vector: Vectors, route: Route, profile: Profile) -> tuple[Scored[Principle], ...]:
         """The best by weight times similarity among those for this route and scope, in the constitution's order."""
@@ -206,18 +240,27 @@ class Retrievers:
         self._counted = Remembered(f"token counts by {counter}", count, np.int32, 1, cache, report)
         self._num_tokens: dict[Demonstration, int] = {}
         self._banks: WeakSet[Bank] = WeakSet()
+        self._risk_indexes: WeakSet[RiskIndex] = WeakSet()
         self._built: WeakSet[Retriever] = WeakSet()
 
     def build(self, profiles: Iterable[Profile]) -> Mapping[str, Retriever]:
         """A retriever for each profile, by `id@version`."""
         profiles = list(profiles)
         shared = {id(profile.demonstrations): profile.demonstrations for profile in profiles}
+        judging = {id(profile.risk_messages): profile.risk_messages for profile in profiles}
         shown = list(chain(*shared.values(), *(profile.pinned for profile in profiles)))
         principles = chain(*map(_retrievable, profiles))
-        self._store.add(chain((item.user for item in shown), map(_principle_text, principles)))
+        messages = chain(*judging.values())
+        self._store.add(
+            chain((item.user for item in shown), (item.user for item in messages), map(_principle_text, principles))
+        )
         self._num_tokens = self._count(shown)
         banks = {identity: self._bank(demonstrations) for identity, demonstrations in shared.items()}
-        built = {profile.label: self._retriever(profile, banks[id(profile.demonstrations)]) for profile in profiles}
+        risk = {identity: self._index_risk(messages) for identity, messages in judging.items()}
+        built = {
+            profile.label: self._retriever(profile, banks[id(profile.demonstrations)], risk[id(profile.risk_messages)])
+            for profile in profiles
+        }
         self._built.update(built.values())
         self._store.keep(rows for retriever in self._built for rows in retriever.rows)
         return built
@@ -233,9 +276,19 @@ class Retrievers:
         self._banks.add(bank)
         return bank
 
-    def _retriever(self, profile: Profile, bank: Bank) -> Retriever:
+    def _index_risk(self, messages: tuple[RiskMessage, ...]) -> RiskIndex:
+        for known in self._risk_indexes:
+            if known.messages == messages:
+                return known
+        rows = self._store.rows([item.user for item in messages])
+        labels = ["harmful" if item.is_harmful else "harmless" for item in messages]
+        risk_index = RiskIndex(messages, NeighbourIndex(self._store, rows, labels))
+        self._risk_indexes.add(risk_index)
+        return risk_index
+
+    def _retriever(self, profile: Profile, bank: Bank, risk_index: RiskIndex) -> Retriever:
         pinned_tokens = sum(self._num_tokens[item] for item in profile.pinned)
-        return Retriever(profile, self._embedder, bank, self._store, pinned_tokens)
+        return Retriever(profile, self._embedder, bank, risk_index, self._store, pinned_tokens)
 
     def _count(self, shown: Sequence[Demonstration]) -> dict[Demonstration, int]:
         """What each of `shown` costs in a prompt."""

@@ -1,10 +1,12 @@
-"""How risky a request looks, judged by its labelled neighbours in the bank."""
+"""How risky a request looks, judged by its labelled neighbours among demonstrations and messages."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.core.types import Route
 
+# With 0.15 the area under the curve of harmful against harmless requests is 0.004 to 0.008 larger on public sets. But
+# then 63 neighbours at 0.5 outvote a message that is word for word the request, and nobody could mend anything by one.
 _TEMPERATURE = 0.1
 
 

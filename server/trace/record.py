@@ -98,6 +98,10 @@ def explanation_json(explanation: Explanation, profile: Profile, embedder: str) 
             | {"aspect": judged.item.aspect, "user": judged.item.user}
             for judged in explanation.neighbours
         ],
+        "risk_neighbours": [
+            _scored(scored.item.id, scored.similarity) | {"harmful": scored.item.is_harmful, "user": scored.item.user}
+            for scored in explanation.risk_neighbours
+        ],
     }
 
 

@@ -55,6 +55,10 @@ def test_retrieve_shows_choice_and_neighbours(make_app: AppFactory) -> None:
     assert body["demonstrations"][-1]["id"] == body["neighbours"][0]["id"]
     assert body["embedder"] == "wordllama-256"
     assert (body["neighbours"][0]["reason"], body["neighbours"][0]["why"]) == ("chosen", "chosen as number 1")
+    nearest = [item["similarity"] for item in body["risk_neighbours"]]
+    assert len(nearest) == 5
+    assert nearest == sorted(nearest, reverse=True)
+    assert body["risk_neighbours"][0].keys() == {"id", "similarity", "harmful", "user"}
     kept = [item["id"] for item in body["judged_principles"] if item["reason"] == "chosen"]
     assert sorted(kept) == sorted(item["id"] for item in body["retrieved_principles"])
 

@@ -46,6 +46,7 @@ def test_changes_are_told_by_item_and_field(edited: Path) -> None:
     edit(edited, "demonstrations/everyday.yaml", "Parboil them", "Boil them")
     edit(edited, "constitutions/general.yaml", "weight: 2.0", "weight: 3.0")
     edit(edited, "templates/chat.jinja", "You are a helpful", "You are a kind")
+    edit(edited, "risk/small-talk.yaml", "  - Hello!\n", "")
     found = {
         (change.kind, change.id): [field.name for field in change.fields] for change in compare_files(PROMPTS, edited)
     }
@@ -53,6 +54,7 @@ def test_changes_are_told_by_item_and_field(edited: Path) -> None:
         ("profile", "base"): ["sampling.temperature"],
         ("demonstration", "everyday-crisp-roast-potatoes"): ["assistant"],
         ("principle", "general/answer-the-need"): ["weight"],
+        ("risk", "small-talk"): ["harmless"],
         ("template", "chat"): ["text"],
     }
 

@@ -11,6 +11,15 @@ from tests.conftest import PROMPTS
 
 PROFILE, RULES, TALK = "profiles/one.yaml", "constitutions/rules.yaml", "demonstrations/talk.yaml"
 CHAT = "templates/chat.jinja"
+MONEY = """\
+id: money
+description: On banks.
+source: Written here.
+harmful:
+  - Rob a bank.
+harmless:
+  - Is Monday a holiday?
+"""
 PRINCIPLE = "    aspect: helpful\n    pinned: true\n"
 EGG = "    user: How long do I boil an egg?\n    assistant: |-\n      Seven minutes for a soft yolk.\n"
 
@@ -197,6 +206,51 @@ def test_a_prompt_that_does_not_fit_the_window_is_found(check: Check) -> None:
     assert check(window_tokens=600).findings == []
     (finding,) = check(window_tokens=400).findings
     assert (finding.rule, finding.severity, finding.path, finding.line) == ("window", "error", PROFILE, 10)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule", "severity", "line", "words"),
+    [
+        ("Rob a bank.", "Rob a bank.\n  - rob  A bank.", "same-message", "error", 6, "stands at risk/money.yaml:5 too"),
+        ("Is Monday a holiday?", "Rob a bank.", "both-labels", "error", 7, "at risk/money.yaml:5 too, as harmful"),
+        ("Rob a bank.", "How do I pick the lock of my neighbour's door?", "same-message", "warning", 5, "pick-lock ("),
+        (
+            "Rob a bank.",
+            "How long do I boil an egg?",
+            "both-labels",
+            "error",
+            5,
+            "boil-egg (demonstrations/talk.yaml:20)",
+        ),
+        ("On banks", "TODO: say", "placeholder", "error", 2, "still to be written"),
+    ],
+)
+def test_doubtful_messages_are_found(
+    check: Check, old: str, new: str, rule: str, severity: str, line: int, words: str
+) -> None:
+    (check.folder / "risk").mkdir()
+    (check.folder / "risk" / "money.yaml").write_text(MONEY, "utf-8")
+    (finding,) = check((PROFILE, "pinned: []", "pinned: []\nrisk: [money]"), ("risk/money.yaml", old, new)).findings
+    assert (finding.rule, finding.severity, finding.path, finding.line) == (rule, severity, "risk/money.yaml", line)
+    assert words in finding.message
+
+
+def test_the_same_message_in_two_files_is_found(check: Check) -> None:
+    (check.folder / "risk").mkdir()
+    (check.folder / "risk" / "money.yaml").write_text(MONEY, "utf-8")
+    (check.folder / "risk" / "theft.yaml").write_text(MONEY.replace("id: money", "id: theft"), "utf-8")
+    findings = check((PROFILE, "pinned: []", 'pinned: []\nrisk: ["*"]')).findings
+    assert [(item.path, item.line, item.rule) for item in findings] == [
+        ("risk/theft.yaml", 5, "same-message"),
+        ("risk/theft.yaml", 7, "same-message"),
+    ]
+
+
+def test_messages_in_no_profile_are_found(check: Check) -> None:
+    (check.folder / "risk").mkdir()
+    (check.folder / "risk" / "money.yaml").write_text(MONEY, "utf-8")
+    (finding,) = check().findings
+    assert (finding.path, finding.rule, finding.message) == ("risk/money.yaml", "unreachable", "is in no profile")
 
 
 def test_files_in_no_profile_are_found(check: Check) -> None:

@@ -8,7 +8,13 @@ from jsonschema import Draft202012Validator
 from server.authoring.schemas import FOLDER, schema_text, schemas, write_schemas
 from tests.conftest import PROMPTS
 
-KINDS = {"profiles": "profile", "constitutions": "constitution", "demonstrations": "demonstrations", "tests": "tests"}
+KINDS = {
+    "profiles": "profile",
+    "constitutions": "constitution",
+    "demonstrations": "demonstrations",
+    "risk": "risk",
+    "tests": "tests",
+}
 FILES = [path for folder in KINDS for path in sorted((PROMPTS / folder).glob("*.yaml"))]
 GOOD: dict[str, Any] = {
     "profile": {"id": "p", "description": "d", "rendering": "none"},

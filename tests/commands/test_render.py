@@ -68,6 +68,7 @@ def test_retrieve_says_why() -> None:
     assert "chosen as number 1" in result.stdout
     assert "the low route has no quota for harmful ones" in result.stdout
     assert "  pinned\n" in result.stdout
+    assert "harmless  risk/" in result.stdout
 
 
 def test_retrieve_answers_machines_as_the_endpoint_does() -> None:

@@ -17,6 +17,7 @@ source: s
 demonstrations:
   - {id: one, aspect: helpful, risk: benign, user: Hello., assistant: Good day.}
 """
+RISK = "id: r\ndescription: d\nsource: s\nharmful: [Rob a bank.]\nharmless: [Rob Roy?, Bank holidays?]\n"
 LINE = '{"id": "two", "aspect": "honest", "risk": "harmful", "user": "Hé?", "assistant": "No.", "topic": "t"}'
 
 
@@ -26,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
         ("constitutions", "c.yaml", CONSTITUTION),
         ("demonstrations", "b.yaml", BANK),
         ("profiles", "off.yaml", "id: 'off'\ndescription: d\nrendering: none\n"),
+        ("risk", "r.yaml", RISK),
         ("templates", "t.jinja", "{{ question }}\n"),
     ):
         (tmp_path / kind).mkdir()
@@ -72,6 +74,33 @@ def test_the_ways_of_editors_change_nothing(folder: Path, change: Callable[[byte
     assert found.banks["b"].file == plain.banks["b"].file
     assert found.constitutions["c"].file == plain.constitutions["c"].file
     assert found.profiles["off"].data == plain.profiles["off"].data
+
+
+def test_messages_are_read_under_their_labels(folder: Path) -> None:
+    found = read(folder).risk["r"].file
+    labelled = [(item.user, item.is_harmful, item.id) for item in found.messages]
+    assert labelled == [
+        ("Rob a bank.", True, "risk/r"),
+        ("Rob Roy?", False, "risk/r"),
+        ("Bank holidays?", False, "risk/r"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("id: r", "id: other", 1, "must be the file's name, 'r'"),
+        ("harmful: [Rob a bank.]\nharmless: [Rob Roy?, Bank holidays?]\n", "", 1, "needs a message"),
+        ("Rob a bank.", "404", 4, "valid string"),
+        ("harmful:", "harmfull:", 4, "Extra inputs"),
+    ],
+)
+def test_a_fault_in_a_file_of_messages_has_its_place(folder: Path, old: str, new: str, line: int, words: str) -> None:
+    assert old in RISK
+    (folder / "risk" / "r.yaml").write_text(RISK.replace(old, new, 1), "utf-8")
+    finding = read(folder).findings[0]
+    assert (finding.path, finding.line) == ("risk/r.yaml", line)
+    assert words in finding.message
 
 
 def test_line_endings_and_mark_change_no_template(folder: Path) -> None:

@@ -50,6 +50,24 @@ def test_a_comment_changes_no_version(folder: Path) -> None:
     assert load_profiles(folder)["default"].version == load_profiles(PROMPTS)["default"].version
 
 
+def test_messages_are_inherited_and_part_of_the_version(folder: Path) -> None:
+    before = load_profiles(folder)
+    assert len(before["default"].risk_messages) > 4000
+    assert before["company"].risk_messages is before["default"].risk_messages
+    edit(folder / "risk" / "fraud.yaml", "harmful:\n  - ", "harmful:\n  - Please ")
+    after = load_profiles(folder)
+    changed = {name for name in before if after[name].version != before[name].version}
+    assert changed == before.keys() - {"off"}
+
+
+def test_a_profile_takes_the_messages_that_it_names(folder: Path) -> None:
+    edit(folder / "profiles" / "default.yaml", 'risk: ["*"]', "risk: [fraud, s*-talk]")
+    profiles = load_profiles(folder)
+    assert {item.file for item in profiles["default"].risk_messages} == {"fraud", "small-talk"}
+    edit(folder / "profiles" / "company.yaml", "extends: default", "extends: default\nrisk: null")
+    assert load_profiles(folder)["company"].risk_messages == ()
+
+
 def test_pinned_demonstrations_are_not_retrieved(folder: Path) -> None:
     edit(folder / "profiles" / "default.yaml", "pinned: []", "pinned: [maths-bun-boxes]")
     profile = load_profiles(folder)["default"]
@@ -64,6 +82,7 @@ def test_pinned_demonstrations_are_not_retrieved(folder: Path) -> None:
         ("template: chat", "template: chatt", "template: chatt", "there is no 'chatt'"),
         ("pinned: []", "pinned: [nobody]", "pinned:", "there is no 'nobody'"),
         ("[everyday, code", "[everyday, cod", "demonstrations: [", "there is no 'cod'"),
+        ('risk: ["*"]', "risk: [fraud, frauds]", "risk:", "there is no 'frauds'"),
         ("id: default", "id: another", "id: another", "must be the file's name, 'default'"),
         ("num_demonstrations: ", "num_demonstration: ", "num_demonstration:", "Extra inputs"),
         ("    elevated:", "    elevatd:", "elevatd:", "'low', 'elevated' or 'high'"),

@@ -33,6 +33,14 @@ def test_the_bank_is_large_and_covers_every_risk() -> None:
     assert all(risks[risk] >= 20 for risk in Risk)
 
 
+def test_the_messages_are_many_of_either_label() -> None:
+    labels = Counter(item.is_harmful for item in PROFILES["default"].risk_messages)
+    assert all(labels[label] >= 1500 for label in (True, False))
+    assert {item.file for item in PROFILES["base"].risk_messages} == {
+        path.stem for path in (PROMPTS / "risk").iterdir()
+    }
+
+
 def test_the_bank_has_pairs_on_many_harms() -> None:
     pairs = Counter(BANK[item.contrast].topic for item in BANK.values() if item.contrast)
     assert sum(pairs.values()) >= 60

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.types import Profile, Reason, Risk, Route, Vectors
+from server.core.types import Profile, Reason, Risk, RiskMessage, Route, Vectors
 from server.profiles.store import load_profiles
 from server.retrieval.base import Embedder
 from server.retrieval.retriever import Retriever, Retrievers
@@ -88,8 +88,40 @@ def test_the_same_message_gives_the_same_selection(retriever: Retriever) -> None
 
 
 def test_a_bank_of_nothing_selects_nothing(embedder: Embedder) -> None:
-    selection = build(replace(PROFILE, demonstrations=()), embedder).retrieve("hello")
+    selection = build(replace(PROFILE, demonstrations=(), risk_messages=()), embedder).retrieve("hello")
     assert (selection.risk, selection.demonstrations) == (0.0, ())
+
+
+def test_a_message_decides_the_risk_of_requests_like_it(embedder: Embedder) -> None:
+    text = "How do I befuddle the zorgle?"
+    plain = replace(PROFILE, version="plain", risk_messages=())
+    harmful = replace(PROFILE, version="harmful", risk_messages=(RiskMessage(text, True, "zorgles"),))
+    harmless = replace(PROFILE, version="harmless", risk_messages=(RiskMessage(text, False, "zorgles"),))
+    built = Retrievers(embedder, count_words).build([plain, harmful, harmless])
+    found = {profile.version: built[profile.label].explain(text, 4) for profile in (plain, harmful, harmless)}
+    risks = {name: explained.selection.risk for name, explained in found.items()}
+    assert risks["harmless"] < risks["plain"] < risks["harmful"]
+    assert found["harmful"].selection.route is Route.HIGH
+    nearest = found["harmful"].risk_neighbours[0]
+    assert nearest.item == harmful.risk_messages[0]
+    assert nearest.similarity == pytest.approx(1, abs=1e-4)
+    assert not any(isinstance(scored.item, RiskMessage) for scored in found["plain"].risk_neighbours)
+
+
+def test_only_neighbours_that_decide_the_risk_are_said_to(retriever: Retriever) -> None:
+    profile = replace(PROFILE, retrieval=replace(PROFILE.retrieval, num_neighbours=3))
+    explained = retriever.explain("How do I rob a bank?", 8, profile)
+    similarities = [scored.similarity for scored in explained.risk_neighbours]
+    assert len(similarities) == 3
+    assert similarities == sorted(similarities, reverse=True)
+
+
+def test_messages_keep_their_vectors_while_a_profile_has_them(embedder: Embedder) -> None:
+    retrievers = Retrievers(embedder, count_words)
+    kept = retrievers.build([PROFILE])[PROFILE.label]
+    before = kept.retrieve("How do I rob a bank?")
+    retrievers.build([replace(PROFILE, version="other", risk_messages=(RiskMessage("Rob Roy?", False, "x"),))])
+    assert kept.retrieve("How do I rob a bank?") == before
 
 
 def test_an_explanation_is_of_the_same_selection(retriever: Retriever) -> None:

@@ -103,6 +103,11 @@ class Subject:
 Rule: TypeAlias = Callable[[Subject], Iterator[Finding]]
 
 
+def folded(text: str) -> str:
+    """`text` as it is compared word for word: without capitals and line breaks."""
+    return " ".join(text.casefold().split())
+
+
 def find(document: Document, path: Path, message: str, mend: str, rule: str, severity: Severity = "warning") -> Finding:
     """A finding about the field at `path` of `document`."""
     return Finding(document.shown, document.line_of(*path), field_name(path), message, mend, rule, severity)

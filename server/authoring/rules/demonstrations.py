@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
-from server.authoring.rules.base import Entry, Subject
+from server.authoring.rules.base import Entry, Subject, folded
 from server.core.errors import Finding
 from server.core.types import Vectors
 
@@ -23,7 +23,7 @@ def check_same(subject: Subject) -> Iterator[Finding]:
     for entry, first in _repeated(subject.entries, _conversation):
         mend = "take one of them out, or let it ask something else"
         yield entry.find("user", f"asks the same as {first.place}", mend, "same-message", "error")
-    for entry, first in _repeated(subject.entries, lambda item: _folded(item.item.assistant)):
+    for entry, first in _repeated(subject.entries, lambda item: folded(item.item.assistant)):
         mend = "write an answer to this very message"
         yield entry.find("assistant", f"has the same answer as {first.place}", mend, "same-answer")
 
@@ -42,11 +42,7 @@ def check_near(subject: Subject) -> Iterator[Finding]:
 
 
 def _conversation(entry: Entry) -> Hashable:
-    return tuple((_folded(item.user), _folded(item.assistant)) for item in entry.item.history), _folded(entry.item.user)
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return tuple((folded(item.user), folded(item.assistant)) for item in entry.item.history), folded(entry.item.user)
 
 
 def _repeated(entries: Sequence[Entry], key: Callable[[Entry], Hashable]) -> Iterator[tuple[Entry, Entry]]:
@@ -76,5 +72,5 @@ def _is_repetition(first: Entry, second: Entry) -> bool:
 
 def _shared(first: str, second: str) -> float:
     """The share of pairs of neighbouring letters that two texts have in common (Jaccard)."""
-    one, two = ({text[i : i + 2] for i in range(len(text) - 1)} for text in (_folded(first), _folded(second)))
+    one, two = ({text[i : i + 2] for i in range(len(text) - 1)} for text in (folded(first), folded(second)))
     return len(one & two) / max(1, len(one | two))

@@ -15,9 +15,12 @@ def check_written(subject: Subject) -> Iterator[Finding]:
     for document in (*folder.profiles.values(), *(item.document for item in folder.constitutions.values())):
         for path in _placeholders(document.data):
             yield _find(document, path)
-    for bank in folder.banks.values():
-        for path in _placeholders(bank.file.about):
-            yield _find(bank.document, path)
+    for document, about in [
+        *((bank.document, bank.file.about) for bank in folder.banks.values()),
+        *((risk.document, risk.file.about) for risk in folder.risk.values()),
+    ]:
+        for path in _placeholders(about):
+            yield _find(document, path)
     for entry in subject.entries:
         for path in _placeholders({"user": entry.item.user, "assistant": entry.item.assistant}):
             yield _find(entry.document, demonstration_path(entry.document, entry.index, str(path[0])))

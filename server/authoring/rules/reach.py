@@ -21,6 +21,11 @@ def check_files(subject: Subject) -> Iterator[Finding]:
         if not shown & {item.id for item in bank.file.demonstrations}:
             mend = f"name {name} in the demonstrations of a profile, or remove the file"
             yield find(bank.document, (), "is in no profile", mend, _RULE)
+    judging = {item.file for profile in profiles for item in profile.risk_messages}
+    for name, risk in subject.folder.risk.items():
+        if name not in judging:
+            mend = f"name {name} in the risk of a profile, or remove the file"
+            yield find(risk.document, (), "is in no profile", mend, _RULE)
     constitutions = {profile.constitution.id for profile in profiles}
     for name, loaded in subject.folder.constitutions.items():
         if name not in constitutions:
@@ -105,9 +110,11 @@ def _shown_risks(profile: Profile) -> frozenset[Risk]:
 
 
 def _routes(profile: Profile) -> frozenset[Route]:
-    """The routes that a request can take: without a harmful demonstration to compare with, all risk is 0."""
+    """The routes that a request can take: without anything harmful to compare with, all risk is 0."""
     elevated, high = profile.retrieval.thresholds
-    has_harmful = any(item.risk is Risk.HARMFUL for item in (*profile.demonstrations, *profile.pinned))
+    has_harmful = any(item.is_harmful for item in (*profile.demonstrations, *profile.pinned)) or any(
+        item.is_harmful for item in profile.risk_messages
+    )
     begins: Mapping[Route, bool] = {
         Route.LOW: elevated > 0,
         Route.ELEVATED: elevated < high and (has_harmful or elevated == 0),
