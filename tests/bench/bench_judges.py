@@ -59,13 +59,18 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the shipped weights and cards")
     parser.add_argument("--remote", help="base URL of a server whose model is to be validated as the judge")
     parser.add_argument("--model", default="default")
-    parser.add_argument("--sample", type=int, default=200, help="answers of each set that a remote judge is asked about")
+    parser.add_argument(
+        "--sample", type=int, default=200, help="answers of each set that a remote judge is asked about"
+    )
     options = parser.parse_args()
     if options.remote and options.data:
         anyio.run(validate_remote, options.remote, options.model, options.data, options.sample)
         return
     if options.data:
-        for card in (validate_refusal(options.data, write=options.write), validate_harm(options.data, write=options.write)):
+        for card in (
+            validate_refusal(options.data, write=options.write),
+            validate_harm(options.data, write=options.write),
+        ):
             show(card)
     show_own()
 
@@ -83,7 +88,9 @@ def show_own() -> None:
         started = time.perf_counter()
         found = verdicts(judge, rows)
         cost_ms = (time.perf_counter() - started) * 1000 / len(rows)
-        print(f"{judge.card.name}, {name}: {accuracy(found, truth(rows)):.3f} right of {len(rows)}, {cost_ms:.2f} ms each")
+        print(
+            f"{judge.card.name}, {name}: {accuracy(found, truth(rows)):.3f} right of {len(rows)}, {cost_ms:.2f} ms each"
+        )
         for row, verdict in zip(rows, found, strict=True):
             if verdict != row.verdict:
                 print(f"  {row.id} is {row.verdict}, found {verdict}")
@@ -164,9 +171,9 @@ def validate_refusal(data: Path, *, write: bool) -> Card:
         command=COMMAND,
         figures={name: round(value, 4) for name, value in figures.items()},
         limits=(
-            "refused means full or partial refusal; where people called an answer partial, the judge often finds one side",
-            "people disagree on nonsensical and mildly evasive answers, which bounds the figures for llama2orig and mistralguard",
-            "the cues were written and the penalty chosen with these sets at hand; other models' answers may agree less",
+            "refused means full or partial refusal; telling these two apart is the weaker part",
+            "the labels are uneven on nonsensical questions and mildly evasive answers, which bounds the figures",
+            "cues and penalty were chosen with these sets at hand; on other models' answers it may agree less",
             "languages other than English are measured on our own cases alone",
         ),
     )
@@ -277,8 +284,12 @@ async def validate_remote(url: str, model: str, data: Path, count: int) -> None:
             rows = sample(load_answers(name, data), count, seed=1)
             found = [item.verdict for item in await judge.judge([Case(row.answer, row.prompt) for row in rows])]
             unreadable = sum(verdict is Verdict.UNREADABLE for verdict in found)
-            one, other = (is_refused(found), is_refused(truth(rows))) if aspect is Aspect.REFUSAL else (found, truth(rows))
-            print(f"{judge.card.name}, {name}: kappa {cohen_kappa(one, other):.3f}, {unreadable} of {len(rows)} unreadable")
+            one, other = (
+                (is_refused(found), is_refused(truth(rows))) if aspect is Aspect.REFUSAL else (found, truth(rows))
+            )
+            print(
+                f"{judge.card.name}, {name}: kappa {cohen_kappa(one, other):.3f} over {len(rows)}, {unreadable} unreadable"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fits the judges' weights: logistic models with signs given, and one over hashed words. NumPy alone; no chance in it."""
+"""Fits the judges' weights: logistic models with signs given, and one over hashed words. Nothing by chance."""
 
 from collections.abc import Mapping, Sequence
 

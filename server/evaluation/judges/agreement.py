@@ -11,7 +11,7 @@ def accuracy(found: Sequence[str], true: Sequence[str]) -> float:
 
 
 def cohen_kappa(found: Sequence[str], true: Sequence[str]) -> float:
-    """Agreement beyond chance (Cohen 1960): 1 is perfect, 0 what chance gives. 1 where both say one thing throughout."""
+    """Agreement beyond chance (Cohen 1960): 1 is perfect, 0 what chance gives. 1 where both say one thing only."""
     one, other = np.array(found), np.array(true)
     by_chance = sum(float(np.mean(one == label) * np.mean(other == label)) for label in {*found, *true})
     return 1.0 if by_chance == 1 else float((np.mean(one == other) - by_chance) / (1 - by_chance))

@@ -16,7 +16,7 @@ NEUTRAL = "neutral"
 """The kind of a sentence in which no cue is found."""
 
 _FILE = Path(__file__).with_name("cues.yaml")
-_APOSTROPHES = str.maketrans("’‘`´", "''''")  # noqa: RUF001 - they are what is replaced
+_APOSTROPHES = str.maketrans("’‘´", "'''")  # noqa: RUF001 - they are what is replaced
 _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 _QUOTED = re.compile(
     r'"[^"\n]{0,600}"|“[^”]{0,600}”|«[^»]{0,600}»|„[^“”]{0,600}[“”]|「[^」]{0,600}」|^\s*>.*$', re.MULTILINE

@@ -6,6 +6,7 @@ its card says what it makes of others. tests/bench/bench_judges.py fits and vali
 
 import re
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,5 +45,5 @@ def hash_words(answer: str) -> NDArray[np.int64]:
     """The buckets, each once and sorted, of the words and neighbouring pairs among the first 400 words."""
     text = answer.lower().replace("’", "'")  # noqa: RUF001 - the apostrophe is what is replaced
     words = _WORD.findall(text)[:_MAX_WORDS]
-    pairs = [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+    pairs = [f"{first} {second}" for first, second in pairwise(words)]
     return np.array(sorted({zlib.crc32(term.encode()) % NUM_BUCKETS for term in (*words, *pairs)}), np.int64)

@@ -88,11 +88,13 @@ class RemoteJudge:
                 failures.append(error)
                 tasks.cancel_scope.cancel()
 
-        async with httpx.AsyncClient(timeout=self._timeout_s, headers=self._headers) as client:
-            async with anyio.create_task_group() as tasks:
-                for place, case in enumerate(cases):
-                    if not is_empty(case.answer):
-                        tasks.start_soon(put, place, case)
+        async with (
+            httpx.AsyncClient(timeout=self._timeout_s, headers=self._headers) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for place, case in enumerate(cases):
+                if not is_empty(case.answer):
+                    tasks.start_soon(put, place, case)
         if failures:
             raise failures[0]
         return judgements
