@@ -282,14 +282,14 @@ async def validate_remote(url: str, model: str, data: Path, count: int) -> None:
         judge: Judge = RemoteJudge(url, model, aspect)
         for name in names:
             rows = sample(load_answers(name, data), count, seed=1)
-            found = [item.verdict for item in await judge.judge([Case(row.answer, row.prompt) for row in rows])]
-            unreadable = sum(verdict is Verdict.UNREADABLE for verdict in found)
-            one, other = (
-                (is_refused(found), is_refused(truth(rows))) if aspect is Aspect.REFUSAL else (found, truth(rows))
-            )
-            print(
-                f"{judge.card.name}, {name}: kappa {cohen_kappa(one, other):.3f} over {len(rows)}, {unreadable} unreadable"
-            )
+            judgements = await judge.judge([Case(row.answer, row.prompt) for row in rows])
+            found: list[str] = [item.verdict for item in judgements]
+            unreadable = found.count(Verdict.UNREADABLE)
+            true = truth(rows)
+            if aspect is Aspect.REFUSAL:
+                found, true = is_refused(found), is_refused(true)
+            kappa = cohen_kappa(found, true)
+            print(f"{judge.card.name}, {name}: kappa {kappa:.3f} of {len(rows)}, {unreadable} unreadable")
 
 
 if __name__ == "__main__":

@@ -52,11 +52,11 @@ class Hashed:
 
     def times(self, weights: Array) -> Array:
         """A total for each row."""
-        return np.bincount(self._row, self._value * weights[self._bucket], self.num_rows)
+        return np.bincount(self._row, self._value * weights[self._bucket], self.num_rows).astype(np.float64)
 
     def transposed_times(self, totals: Array) -> Array:
         """A total for each bucket."""
-        return np.bincount(self._bucket, self._value * totals[self._row], NUM_BUCKETS)
+        return np.bincount(self._bucket, self._value * totals[self._row], NUM_BUCKETS).astype(np.float64)
 
 
 def fit_hashed(texts: Hashed, positive: Array, used: NDArray[np.bool_], *, penalty: float) -> tuple[Array, float]:
