@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     default_profile: str | None = Field(default=None, description="for requests that name none")
     embedder: EmbedderKind = EmbedderKind.AUTO
     cache_dir: Path = Field(default_factory=default_cache_dir, description="where prepared models are kept")
+    data: Path | None = Field(default=None, description="folder of evaluation data sets, for `icalign eval`")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")

@@ -1,0 +1,1 @@
+"""What measures alignment: data sets, judges and their validation. Prints nothing; commands and benchmarks do."""
