@@ -105,8 +105,9 @@ def ratio(one: Values, other: Values, *, seed: int = 0) -> Estimate:
 
     def quotient(drawn: _Places) -> _Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
-            dividend = above[drawn].sum(1) / num_above[drawn].sum(1)
-            return dividend / (below[drawn].sum(1) / num_below[drawn].sum(1))
+            dividend: _Floats = above[drawn].sum(1) / num_above[drawn].sum(1)
+            divisor: _Floats = below[drawn].sum(1) / num_below[drawn].sum(1)
+            return dividend / divisor
 
     n, num_prompts = int(num_above.sum()), len(prompts)
     if not below.any():

@@ -58,7 +58,8 @@ def test_the_bootstrap_of_a_mean_is_near_the_normal_interval() -> None:
 
 def test_a_share_has_wilsons_interval() -> None:
     found = estimate(values(*[1] * 15, *[0] * 133))
-    assert (found.n, found.num_prompts, found.mean) == (148, 148, pytest.approx(15 / 148))
+    assert (found.n, found.num_prompts) == (148, 148)
+    assert found.mean == pytest.approx(15 / 148)
     assert (found.low, found.high) == pytest.approx((0.0624, 0.1605), abs=5e-5)
 
 
@@ -80,7 +81,7 @@ def test_variants_of_a_prompt_are_not_taken_for_further_prompts() -> None:
     one, ten = estimate(once), estimate(repeated)
     assert (ten.n, ten.num_prompts, ten.mean) == (400, 40, one.mean)
     assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=0.1)
-    certain = estimate({key: 1.0 for key in repeated})
+    certain = estimate(dict.fromkeys(repeated, 1.0))
     assert (certain.low, certain.high) == wilson(40, 40)
 
 
@@ -128,7 +129,8 @@ def test_a_ratio_pairs_prompts_whatever_their_variants() -> None:
     attacked = {(prompt, variant): value for (prompt, _), value in plain.items() for variant in ("a", "b")}
     attacked[("p0000", "a")] = attacked[("p0001", "a")] = attacked[("p0001", "b")] = 0.0
     found = ratio({**attacked, ("elsewhere", "a"): 1.0}, plain)
-    assert (found.n, found.num_prompts, found.mean) == (8, 4, pytest.approx(0.5))
+    assert (found.n, found.num_prompts) == (8, 4)
+    assert found.mean == pytest.approx(0.5)
     assert 0 <= found.low < 0.5 <= found.high
     assert ratio(plain, plain).mean == 1
 
