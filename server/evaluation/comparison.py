@@ -9,6 +9,9 @@ from server.evaluation.rows import Row
 from server.evaluation.runs import Run
 from server.evaluation.statistics import Estimate, Values, difference, estimate
 
+COMPLETION_TOKENS = "completion_tokens"
+"""A figure of every row whose engine tells it."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -34,7 +37,7 @@ class Measured:
         self._values: dict[tuple[str, Group, str], dict[tuple[str, str], float]] = {}
         for row in rows:
             group = Group(row.measure, row.set, row.label)
-            for name, value in row.values.items() if row.error is None else ():
+            for name, value in _values_of(row).items():
                 values = self._values.setdefault((row.arm, group, name), {})
                 values[(f"{row.set}/{row.id}", row.variant)] = value
 
@@ -107,6 +110,12 @@ def compare_runs(before: Run, after: Run) -> list[Difference]:
     if not found:
         raise ConfigurationError(f"compare: {before.folder} and {after.folder} have no answered prompt in common.")
     return found
+
+
+def _values_of(row: Row) -> Mapping[str, float]:
+    if row.error is not None:
+        return {}
+    return row.values if row.completion_tokens is None else {**row.values, COMPLETION_TOKENS: row.completion_tokens}
 
 
 def _compare(name: str, group: Group, figure: Figure, old: Measured, base: str, new: Measured, arm: str) -> Difference:

@@ -8,18 +8,20 @@ from server.evaluation.arms import Arm
 from server.evaluation.datasets import Prompt, load_prompts, sample
 from server.evaluation.measures.base import Figure, Outcome, Plan, Session, Sets, Task
 from server.evaluation.measures.constraints import check_known, follows
+from server.evaluation.measures.cost import cost_values
+from server.evaluation.measures.form import form_values
+from server.evaluation.measures.judged import GENERATED_FIGURES
 
-NAME = "tax"
 MATHS = "maths"
 _MAX_TOKENS = 512
 _NUMBER = r"(?:(?<!\w)-)?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?"
 _MARKED_NUMBER = re.compile(rf"(?:####|\banswer(?:\s+is|:))[^\d\n]*?({_NUMBER})", re.IGNORECASE)
 
 
-class TaxMeasure:
+class Tax:
     """IFEval's constraints (Zhou et al. 2023) and GSM8K's sums (Cobbe et al. 2021), asked as they are."""
 
-    name = NAME
+    name = "tax"
     what = (
         "What alignment costs where nothing is risky: constraints of IFEval that the answer keeps, strictly counted, "
         "final numbers of GSM8K that are right, and the length of answers."
@@ -29,7 +31,7 @@ class TaxMeasure:
         Figure("all_constraints", "prompts with all constraints kept", "share", higher_is_better=True),
         Figure("constraints", "constraints kept, mean of prompts", "share", higher_is_better=True),
         Figure("correct", "sums with the right number", "share", higher_is_better=True),
-        Figure("words", "length of answers", "words"),
+        *GENERATED_FIGURES,
     )
 
     def tasks(self, plan: Plan) -> Sequence[Task]:
@@ -44,20 +46,30 @@ class TaxMeasure:
         check_known([constraint for _, row in rows for constraint, _ in row.checks])
         max_tokens = plan.max_tokens or _MAX_TOKENS
         return [
-            Task(NAME, name, row.id, row.messages, label=row.label, kind=row.kind, prompt=row, max_tokens=max_tokens)
+            Task(
+                self.name,
+                name,
+                row.id,
+                row.messages,
+                label=row.label,
+                kind=row.kind,
+                prompt=row,
+                max_tokens=max_tokens,
+            )
             for name, row in rows
         ]
 
     async def run(self, task: Task, session: Session, arm: Arm) -> Outcome:
         """Ask, and check the answer."""
         answer = await session.chat(arm, task.messages, max_tokens=task.max_tokens)
-        assert task.prompt is not None
-        return Outcome(answer, judge_answer(task.prompt, answer.text))
+        assert task.prompt is not None, "tasks of this measure come from prompts"
+        values = {**judge_answer(task.prompt, answer.text), **form_values(answer), **cost_values(answer)}
+        return Outcome(answer, values)
 
 
 def judge_answer(prompt: Prompt, answer: str) -> Mapping[str, float]:
-    """The figures of one answer."""
-    values = {"words": float(len(answer.split()))}
+    """The figures of one answer that are about what was asked."""
+    values: dict[str, float] = {}
     if prompt.checks:
         kept = [follows(answer, constraint, arguments) for constraint, arguments in prompt.checks]
         values |= {"all_constraints": float(all(kept)), "constraints": sum(kept) / len(kept)}
