@@ -1,0 +1,131 @@
+"""Which rows belong together, and how two sides differ over what both were asked: two arms of a run, or two runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from server.core.errors import ConfigurationError
+from server.evaluation.measures.base import Figure
+from server.evaluation.rows import Row
+from server.evaluation.runs import Run
+from server.evaluation.statistics import Estimate, Values, difference, estimate
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a measure that are averaged together: of a set, or of all sets where `set` is empty.
+
+    `label` is of Label, None where the set does not say.
+    """
+
+    measure: str
+    set: str
+    label: str | None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.set or f"all {self.label or 'sets'}"
+
+
+class Measured:
+    """The values of rows by arm, group and figure. Rows that failed have none."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._values: dict[tuple[str, Group, str], dict[tuple[str, str], float]] = {}
+        for row in rows:
+            group = Group(row.measure, row.set, row.label)
+            for name, value in row.values.items() if row.error is None else ():
+                values = self._values.setdefault((row.arm, group, name), {})
+                values[(f"{row.set}/{row.id}", row.variant)] = value
+
+    def groups(self, measure: str, figure: str) -> Sequence[Group]:
+        """Those of `measure` with values of `figure`, by label; where a label has several sets, all of them first."""
+        found = {group for _, group, name in self._values if group.measure == measure and name == figure}
+        sets = sorted(found, key=lambda group: (group.label or "", group.set))
+        labels = dict.fromkeys(group.label for group in sets)
+        return [group for label in labels for group in _with_all([group for group in sets if group.label == label])]
+
+    def values(self, arm: str, group: Group, figure: str) -> Values:
+        """Empty where nothing was measured."""
+        if group.set:
+            return self._values.get((arm, group, figure), {})
+        return {
+            key: value
+            for (one, other, name), values in self._values.items()
+            if (one, other.measure, other.label, name) == (arm, group.measure, group.label, figure)
+            for key, value in values.items()
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher `after` is than `before`, over what both were asked, with all three as estimates."""
+
+    arm: str
+    group: Group
+    figure: Figure
+    before: Estimate
+    after: Estimate
+    change: Estimate
+
+    @property
+    def is_better(self) -> bool | None:
+        """None where the interval holds zero, or where neither direction is better."""
+        higher_is_better = self.figure.higher_is_better
+        if higher_is_better is None or not self.change.excludes_zero:
+            return None
+        return (self.change.mean > 0) is higher_is_better
+
+
+def compare_arms(measured: Measured, arm: str, base: str, figures: Mapping[str, Sequence[Figure]]) -> list[Difference]:
+    """`arm` against `base`, for the `figures` of each measure by name."""
+    return [
+        found
+        for measure, given in figures.items()
+        for figure in given
+        for group in measured.groups(measure, figure.name)
+        if (found := _compare(arm, group, figure, measured, base, measured, arm)).change.n
+    ]
+
+
+def compare_runs(before: Run, after: Run) -> list[Difference]:
+    """Arm by arm: those of the same id, or the only ones of both.
+
+    Raises ConfigurationError where there are none, or where they were not asked the same.
+    """
+    old, new = Measured(before.rows.values()), Measured(after.rows.values())
+    known = {(item.name, figure.name) for item in before.head.measures for figure in item.figures}
+    differences = [
+        _compare(arm, group, figure, old, base, new, arm)
+        for base, arm in _pair_arms(before, after)
+        for measure in after.head.measures
+        for figure in measure.figures
+        if (measure.name, figure.name) in known
+        for group in new.groups(measure.name, figure.name)
+    ]
+    found = [item for item in differences if item.change.n]
+    if not found:
+        raise ConfigurationError(f"compare: {before.folder} and {after.folder} have no answered prompt in common.")
+    return found
+
+
+def _compare(name: str, group: Group, figure: Figure, old: Measured, base: str, new: Measured, arm: str) -> Difference:
+    one, other = old.values(base, group, figure.name), new.values(arm, group, figure.name)
+    shared = one.keys() & other.keys()
+    before, after = ({key: side[key] for key in shared} for side in (one, other))
+    return Difference(name, group, figure, estimate(before), estimate(after), difference(after, before))
+
+
+def _pair_arms(before: Run, after: Run) -> list[tuple[str, str]]:
+    old, new = ([arm.id for arm in run.head.arms] for run in (before, after))
+    if len(old) == len(new) == 1:
+        return [(old[0], new[0])]
+    shared = [(arm, arm) for arm in new if arm in old]
+    if not shared:
+        raise ConfigurationError(f"compare: no arm of {', '.join(old)} is among {', '.join(new)}.")
+    return shared
+
+
+def _with_all(groups: Sequence[Group]) -> list[Group]:
+    first = groups[0]
+    return [Group(first.measure, "", first.label), *groups] if len(groups) > 1 else list(groups)
