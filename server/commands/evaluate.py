@@ -1,15 +1,17 @@
 """`icalign eval`: measures what alignment does, by asking a server the same under several profiles and ablations."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import anyio
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,23 +19,25 @@ from rich.table import Table
 from server.commands.output import command, console, remark, write_json
 from server.commands.served import Server, elsewhere, here
 from server.commands.workbench import ConfigOption, EmbedderOption, JsonOption, PromptsOption
-from server.core.errors import ConfigurationError
+from server.core.errors import ConfigurationError, EngineError
 from server.evaluation.arms import LADDER
+from server.evaluation.comparison import Group, Measured
 from server.evaluation.datasets import Message
 from server.evaluation.judges.harm import HarmJudge
 from server.evaluation.judges.refusal import RefusalJudge
 from server.evaluation.judges.remote import Aspect, RemoteJudge
-from server.evaluation.measures.base import Measure, Plan, Unit
+from server.evaluation.measures.base import Figure, Measure, Plan, Unit
+from server.evaluation.measures.generated import GENERATED_FIGURES
 from server.evaluation.measures.judged import Judges
 from server.evaluation.measures.registry import build_measures
 from server.evaluation.rows import Row
 from server.evaluation.runner import Job, left_to_do, list_jobs, run_jobs
 from server.evaluation.runs import Head, Run, RunArm, RunMeasure, load_run, open_run
-from server.evaluation.summary import Line, summarise
 from server.settings import EngineKind, Settings, load_settings
 
 FAILED = 1
 _SHOWN_ERRORS = 3
+_GREETING = (Message("user", "Hello."),)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class _Wanted:
     settings: Settings
     plan: Plan
     measures: Sequence[Measure]
+    names_measures: bool
     judges: Judges
     profiles: Sequence[str]
     arms: Sequence[str]
@@ -109,6 +114,7 @@ def evaluate(
         settings=settings,
         plan=plan,
         measures=build_measures(measure or (), judges, plan),
+        names_measures=bool(measure),
         judges=judges,
         profiles=profile or (),
         arms=arm or (),
@@ -148,8 +154,9 @@ def _one_fault() -> Iterator[None]:
 
 async def _run(wanted: _Wanted) -> Run:
     async with _open(wanted) as server:
-        jobs = list_jobs(server.arms, wanted.measures, wanted.plan)
-        run = open_run(wanted.folder, await _head(wanted, server, jobs))
+        measures = await _possible(wanted, server)
+        jobs = list_jobs(server.arms, measures, wanted.plan)
+        run = open_run(wanted.folder, await _head(wanted, server, measures, jobs))
         left = left_to_do(jobs, run.rows)
         if len(left) < len(jobs):
             remark(f"{len(jobs) - len(left)} of {len(jobs)} are in {wanted.folder} already.")
@@ -166,6 +173,19 @@ async def _run(wanted: _Wanted) -> Run:
     return load_run(wanted.folder)
 
 
+async def _possible(wanted: _Wanted, server: Server) -> Sequence[Measure]:
+    """The measures, without those that the engine cannot serve and that no option names."""
+    unsure = [measure for measure in wanted.measures if measure.needs_logprobs and not wanted.names_measures]
+    if not unsure:
+        return wanted.measures
+    try:
+        await server.session.logprob(server.arms[0], _GREETING, "Hello.")
+    except EngineError as error:
+        remark(f"Left out: {', '.join(measure.name for measure in unsure)}, since {error}")
+        return [measure for measure in wanted.measures if measure not in unsure]
+    return wanted.measures
+
+
 def _progress() -> Progress:
     columns = (
         TextColumn("{task.description}"),
@@ -177,8 +197,8 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-async def _head(wanted: _Wanted, server: Server, jobs: Sequence[Job]) -> Head:
-    traces = {arm.id: await server.session.render(arm, [Message("user", "Hello.")]) for arm in server.arms}
+async def _head(wanted: _Wanted, server: Server, measures: Sequence[Measure], jobs: Sequence[Job]) -> Head:
+    traces = {arm.id: await server.session.render(arm, _GREETING) for arm in server.arms}
     arms = [
         RunArm(arm.id, arm.title, f"{trace['profile']}@{trace['version']}", arm.patch, arm.embedder)
         for arm, trace in zip(server.arms, traces.values(), strict=True)
@@ -203,7 +223,7 @@ async def _head(wanted: _Wanted, server: Server, jobs: Sequence[Job]) -> Head:
                     for name in measure.sets.chosen(plan)
                 },
             )
-            for measure in wanted.measures
+            for measure in measures
         ],
         judges=[wanted.judges.refusal.card, wanted.judges.harm.card],
     )
@@ -217,11 +237,44 @@ def _open(wanted: _Wanted) -> AbstractAsyncContextManager[Server]:
     return elsewhere(wanted.url, wanted.api_key, wanted.profiles)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A figure over all sets of a label: its mean by arm."""
+
+    group: Group
+    figure: Figure
+    means: Mapping[str, float]
+
+
+def _lines(run: Run) -> list[_Line]:
+    """What sums a run up. Of figures that every generated answer has, those of the first measure's last label do."""
+    measured = Measured(run.rows.values())
+    lines: list[_Line] = []
+    shown: set[Figure] = set()
+    for measure in run.head.measures:
+        for figure in measure.figures:
+            pooled = {group.label: group for group in reversed(measured.groups(measure.name, figure.name))}
+            groups = list(reversed(pooled.values()))
+            if figure in GENERATED_FIGURES:
+                groups = [] if figure in shown else groups[-1:]
+                shown.add(figure)
+            lines += [_line(run, measured, group, figure) for group in groups]
+    return lines
+
+
+def _line(run: Run, measured: Measured, group: Group, figure: Figure) -> _Line:
+    values = {arm.id: measured.values(arm.id, group, figure.name) for arm in run.head.arms}
+    return _Line(group, figure, {arm: fmean(found.values()) for arm, found in values.items() if found})
+
+
 def _show(run: Run, *, as_json: bool) -> None:
-    lines = summarise(run)
+    lines = _lines(run)
     failed = [row for row in run.rows.values() if row.error]
     if as_json:
-        figures = [{"measure": line.measure, "figure": line.figure.name, "means": line.means} for line in lines]
+        figures = [
+            {**asdict(line.group), "set": line.group.title, "figure": line.figure.name, "means": line.means}
+            for line in lines
+        ]
         write_json({"folder": str(run.folder), "rows": len(run.rows), "failed": len(failed), "figures": figures})
     else:
         console().print(_table(run, lines))
@@ -231,19 +284,24 @@ def _show(run: Run, *, as_json: bool) -> None:
         remark(f"{len(failed)} of {len(run.rows)} failed; the same command tries them again.")
 
 
-def _table(run: Run, lines: Sequence[Line]) -> Table:
-    table = Table(title=f"{run.head.model}, {len(run.rows)} rows in {run.folder}", title_justify="left")
-    table.add_column("measure")
-    table.add_column("figure", no_wrap=True)
+def _table(run: Run, lines: Sequence[_Line]) -> Table:
+    table = Table(
+        title=f"{run.head.model}: {len(run.rows)} rows in {run.folder}",
+        title_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+    )
+    for name in ("measure", "prompts", "figure"):
+        table.add_column(name, no_wrap=True)
     for arm in run.head.arms:
-        table.add_column(arm.id, justify="right")
+        table.add_column(arm.id, justify="right", no_wrap=True)
     for line in lines:
         means = (_number(line.means.get(arm.id), line.figure.unit) for arm in run.head.arms)
-        table.add_row(line.measure, line.figure.name.replace("_", " "), *means)
+        table.add_row(line.group.measure, line.group.label or "", line.figure.name.replace("_", " "), *means)
     return table
 
 
 def _number(mean: float | None, unit: Unit) -> str:
     if mean is None:
         return ""
-    return f"{mean:.1%}" if unit == "share" else f"{mean:,.1f}"
+    return f"{mean:.1%}" if unit == "share" else f"{mean:,.0f}" if abs(mean) >= 100 else f"{mean:.1f}"

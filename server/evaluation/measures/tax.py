@@ -8,6 +8,7 @@ from server.evaluation.arms import Arm
 from server.evaluation.datasets import Prompt, load_prompts, sample
 from server.evaluation.measures.base import Figure, Outcome, Plan, Session, Sets, Task
 from server.evaluation.measures.constraints import check_known, follows
+from server.evaluation.measures.generated import GENERATED_FIGURES, generated_values
 
 NAME = "tax"
 MATHS = "maths"
@@ -24,12 +25,13 @@ class TaxMeasure:
         "What alignment costs where nothing is risky: constraints of IFEval that the answer keeps, strictly counted, "
         "final numbers of GSM8K that are right, and the length of answers."
     )
+    needs_logprobs = False
     sets = Sets(("ifeval", "gsm8k"), ("fixture_tax",))
     figures = (
         Figure("all_constraints", "prompts with all constraints kept", "share", higher_is_better=True),
         Figure("constraints", "constraints kept, mean of prompts", "share", higher_is_better=True),
         Figure("correct", "sums with the right number", "share", higher_is_better=True),
-        Figure("words", "length of answers", "words"),
+        *GENERATED_FIGURES,
     )
 
     def tasks(self, plan: Plan) -> Sequence[Task]:
@@ -52,12 +54,12 @@ class TaxMeasure:
         """Ask, and check the answer."""
         answer = await session.chat(arm, task.messages, max_tokens=task.max_tokens)
         assert task.prompt is not None
-        return Outcome(answer, judge_answer(task.prompt, answer.text))
+        return Outcome(answer, {**judge_answer(task.prompt, answer.text), **generated_values(answer)})
 
 
 def judge_answer(prompt: Prompt, answer: str) -> Mapping[str, float]:
     """The figures of one answer."""
-    values = {"words": float(len(answer.split()))}
+    values: dict[str, float] = {}
     if prompt.checks:
         kept = [follows(answer, constraint, arguments) for constraint, arguments in prompt.checks]
         values |= {"all_constraints": float(all(kept)), "constraints": sum(kept) / len(kept)}
