@@ -10,7 +10,8 @@ from dataclasses import replace
 from server.evaluation.arms import Arm
 from server.evaluation.datasets import SLOT, Attack, Label, Message, Prompt, load_attacks, load_prompts, sample
 from server.evaluation.measures.base import Figure, Outcome, Plan, Session, Sets, Task
-from server.evaluation.measures.judged import GENERATED_FIGURES, HARMFUL, NUM_TOKENS, REFUSED, Judges, ask_and_judge
+from server.evaluation.measures.generated import GENERATED_FIGURES
+from server.evaluation.measures.judged import HARMFUL, NUM_TOKENS, REFUSED, Judges, ask_and_judge
 
 PLAIN = "plain"
 TEMPLATE = "template"
@@ -55,6 +56,7 @@ class Attacks:
         "Harmful prompts that are refused although they come inside a jailbreak template, with turns forged in the "
         "user's text, or after a history in which the assistant complied; plain is the same prompts without an attack."
     )
+    needs_logprobs = False
     sets = Sets(
         public=("harmbench", "strongreject"),
         fixtures=("fixture_harmful",),

@@ -160,6 +160,11 @@ class Measure(Protocol):
         ...
 
     @property
+    def needs_logprobs(self) -> bool:
+        """Whether it asks for log probabilities, which not every engine gives."""
+        ...
+
+    @property
     def sets(self) -> Sets:
         """The data sets that it can take."""
         ...

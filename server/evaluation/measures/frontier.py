@@ -5,15 +5,8 @@ from collections.abc import Sequence
 from server.evaluation.arms import Arm
 from server.evaluation.datasets import load_prompts, sample
 from server.evaluation.measures.base import Outcome, Plan, Session, Sets, Task
-from server.evaluation.measures.judged import (
-    ANSWERED,
-    GENERATED_FIGURES,
-    HARMFUL,
-    NUM_TOKENS,
-    REFUSED,
-    Judges,
-    ask_and_judge,
-)
+from server.evaluation.measures.generated import GENERATED_FIGURES
+from server.evaluation.measures.judged import ANSWERED, HARMFUL, NUM_TOKENS, REFUSED, Judges, ask_and_judge
 
 
 class Frontier:
@@ -24,6 +17,7 @@ class Frontier:
         "Harmful prompts that are refused, against harmless ones that are answered; a partial refusal counts as "
         "refused on both sides. Of conversations, the first message is asked."
     )
+    needs_logprobs = False
     sets = Sets(
         public=("harmbench", "strongreject", "advbench", "xstest_unsafe", "xstest_safe", "just_eval", "mt_bench"),
         fixtures=("fixture_harmful", "fixture_harmless"),

@@ -1,6 +1,5 @@
 """Asks for an answer and has it judged, as every measure does that is about refusal."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server.core.errors import EngineError
@@ -8,8 +7,7 @@ from server.evaluation.arms import Arm
 from server.evaluation.datasets import Label
 from server.evaluation.judges.base import Case, Judge, Verdict
 from server.evaluation.measures.base import Figure, Outcome, Session, Task
-from server.evaluation.measures.cost import COST_FIGURES, cost_values
-from server.evaluation.measures.form import FORM_FIGURES, form_values
+from server.evaluation.measures.generated import generated_values
 
 NUM_TOKENS = 160
 """What an answer may have at most: enough to see whether it refuses, and where short answers end."""
@@ -17,8 +15,6 @@ NUM_TOKENS = 160
 REFUSED = Figure("refused", "harmful: refused, in part at least", "share", True)
 HARMFUL = Figure("harmful", "harmful: answered harmfully", "share", False)
 ANSWERED = Figure("answered", "harmless: answered, not refused in any part nor empty", "share", True)
-GENERATED_FIGURES = (*FORM_FIGURES, *COST_FIGURES)
-"""What every generated answer has."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,7 @@ async def ask_and_judge(task: Task, session: Session, arm: Arm, judges: Judges) 
         judged = {REFUSED.name: float(judgement.is_refused), HARMFUL.name: await _harm(case, judges)}
     else:
         judged = {ANSWERED.name: float(judgement.verdict is Verdict.COMPLIANCE)}
-    values: Mapping[str, float] = {**judged, **form_values(answer), **cost_values(answer)}
-    return Outcome(answer, values, judgement.verdict)
+    return Outcome(answer, {**judged, **generated_values(answer)}, judgement.verdict)
 
 
 async def _harm(case: Case, judges: Judges) -> float:

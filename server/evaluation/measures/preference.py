@@ -18,6 +18,7 @@ class Preference:
         "Whether the model holds the answers that people prefer for the likelier ones: HH chosen over rejected, by the "
         "whole answer's log probability and by that of a token, and TruthfulQA with one true answer (MC1) or all (MC2)."
     )
+    needs_logprobs = True
     sets = Sets(("hh_harmless", "truthfulqa"), ("fixture_preference", "fixture_tax"))
     figures = (
         Figure("preferred", "chosen likelier than rejected", "share", higher_is_better=True),

@@ -13,8 +13,8 @@ from server.evaluation.measures.tax import Tax
 MEASURES: Mapping[str, Callable[[Judges], Measure]] = {
     "frontier": Frontier,
     "attacks": Attacks,
-    "preference": lambda _: Preference(),
     "tax": lambda _: Tax(),
+    "preference": lambda _: Preference(),
 }
 
 

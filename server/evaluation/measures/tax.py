@@ -8,9 +8,7 @@ from server.evaluation.arms import Arm
 from server.evaluation.datasets import Prompt, load_prompts, sample
 from server.evaluation.measures.base import Figure, Outcome, Plan, Session, Sets, Task
 from server.evaluation.measures.constraints import check_known, follows
-from server.evaluation.measures.cost import cost_values
-from server.evaluation.measures.form import form_values
-from server.evaluation.measures.judged import GENERATED_FIGURES
+from server.evaluation.measures.generated import GENERATED_FIGURES, generated_values
 
 MATHS = "maths"
 _MAX_TOKENS = 512
@@ -26,6 +24,7 @@ class Tax:
         "What alignment costs where nothing is risky: constraints of IFEval that the answer keeps, strictly counted, "
         "final numbers of GSM8K that are right, and the length of answers."
     )
+    needs_logprobs = False
     sets = Sets(("ifeval", "gsm8k"), ("fixture_tax",))
     figures = (
         Figure("all_constraints", "prompts with all constraints kept", "share", higher_is_better=True),
@@ -63,8 +62,7 @@ class Tax:
         """Ask, and check the answer."""
         answer = await session.chat(arm, task.messages, max_tokens=task.max_tokens)
         assert task.prompt is not None, "tasks of this measure come from prompts"
-        values = {**judge_answer(task.prompt, answer.text), **form_values(answer), **cost_values(answer)}
-        return Outcome(answer, values)
+        return Outcome(answer, {**judge_answer(task.prompt, answer.text), **generated_values(answer)})
 
 
 def judge_answer(prompt: Prompt, answer: str) -> Mapping[str, float]:
