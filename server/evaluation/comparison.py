@@ -1,6 +1,6 @@
 """Which rows belong together, and how two sides differ over what both were asked: two arms of a run, or two runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.core.errors import ConfigurationError
@@ -39,7 +39,7 @@ class Measured:
             group = Group(row.measure, row.set, row.label)
             for name, value in _values_of(row).items():
                 values = self._values.setdefault((row.arm, group, name), {})
-                values[(f"{row.set}/{row.id}", row.variant)] = value
+                values[(f"{row.measure}/{row.set}/{row.id}", row.variant)] = value
 
     def groups(self, measure: str, figure: str) -> Sequence[Group]:
         """Those of `measure` with values of `figure`, by label; where a label has several sets, all of them first."""
@@ -52,10 +52,17 @@ class Measured:
         """Empty where nothing was measured."""
         if group.set:
             return self._values.get((arm, group, figure), {})
+        return self._join(arm, figure, lambda other: (other.measure, other.label) == (group.measure, group.label))
+
+    def everywhere(self, arm: str, figure: str) -> Values:
+        """Whatever the measure."""
+        return self._join(arm, figure, lambda _: True)
+
+    def _join(self, arm: str, figure: str, is_wanted: Callable[[Group], bool]) -> Values:
         return {
             key: value
-            for (one, other, name), values in self._values.items()
-            if (one, other.measure, other.label, name) == (arm, group.measure, group.label, figure)
+            for (one, group, name), values in self._values.items()
+            if (one, name) == (arm, figure) and is_wanted(group)
             for key, value in values.items()
         }
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 # and grey for yellow, which is too light for lines.
 _COLOURS = ("#8c8c8c", "#56b4e9", "#e69f00", "#cc79a7", "#0072b2", "#009e73", "#d55e00", "#7a5c48")
 _MARKERS = "osD^vPXh"
-_DPI = 144
+_DPI = 156
 _INK, _GRID = "#222222", "#dddddd"
-_STYLE = {"font.size": 11, "axes.edgecolor": "#888888", "axes.labelcolor": _INK, "text.color": _INK}
+_EDGE = "#888888"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Shift:
-    """How far an arm is from its base in one figure, in shares, and whether that is better or worse; None is neither."""
+    """How far an arm is from its base in one figure, in shares, and whether that is better; None is neither."""
 
     arm: str
     change: Estimate
@@ -49,7 +49,7 @@ class Shift:
 
 def plot_frontier(points: Sequence[Point]) -> bytes:
     """Harmless answered against harmful refused, a point an arm with crosses of 95 %. The goal is the upper right."""
-    figure = _figure(8.6, max(5.4, 0.6 + 0.27 * len(points)))
+    figure = _figure(7.8, max(4.9, 0.6 + 0.24 * len(points)))
     axes = figure.add_subplot()
     for place, point in enumerate(points):
         x, y = point.answered, point.refused
@@ -77,21 +77,21 @@ def plot_frontier(points: Sequence[Point]) -> bytes:
     axes.set_title("further right and further up is better", loc="left", fontsize=10, color="#777777")
     _clear(axes, "both")
     axes.legend(
-        title="arm (x, y)", loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=10, alignment="left"
+        title="arm (x, y)", loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9.5, alignment="left"
     )
     return _png(figure)
 
 
 def plot_ladder(arms: Sequence[str], panels: Sequence[Panel]) -> bytes:
     """A bar an arm with its 95 % interval and its number, the first arm on top, a panel a figure."""
-    figure = _figure(10.6, 1.0 + 0.42 * len(arms))
+    figure = _figure(9.6, 0.9 + 0.38 * len(arms))
     for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
         for place, arm in enumerate(arms):
             if arm in panel.estimates:
                 _draw_bar(axes, place, panel.estimates[arm])
         axes.set(xlim=(0, 122), ylim=(len(arms) - 0.4, -0.6), xticks=range(0, 101, 25), yticks=range(len(arms)))
         axes.set_yticklabels(arms)
-        axes.set_title(panel.title, fontsize=11, loc="left")
+        axes.set_title(panel.title, fontsize=10, loc="left")
         _clear(axes, "x")
     return _png(figure)
 
@@ -99,7 +99,7 @@ def plot_ladder(arms: Sequence[str], panels: Sequence[Panel]) -> bytes:
 def plot_shifts(shifts: Mapping[str, Sequence[Shift]]) -> bytes:
     """The distance from the base with its 95 % interval, in points, a panel a figure by its title."""
     num_arms = max(len(given) for given in shifts.values())
-    figure = _figure(10.6, 1.3 + 0.42 * num_arms)
+    figure = _figure(9.6, 1.2 + 0.38 * num_arms)
     panels = figure.subplots(1, len(shifts), sharey=True, squeeze=False)[0]
     arms = list(dict.fromkeys(shift.arm for given in shifts.values() for shift in given))
     for axes, (title, given) in zip(panels, shifts.items(), strict=True):
@@ -117,7 +117,7 @@ def plot_shifts(shifts: Mapping[str, Sequence[Shift]]) -> bytes:
         axes.axvline(0, color=_INK, linewidth=1)
         axes.set(ylim=(len(arms) - 0.4, -0.6), yticks=range(len(arms)), xlabel="points")
         axes.set_yticklabels(arms)
-        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_title(title, fontsize=10, loc="left")
         axes.margins(x=0.15)
         _clear(axes, "x")
     return _png(figure)
@@ -144,11 +144,9 @@ def _bars(found: Estimate) -> list[list[float]]:
 def _figure(width: float, height: float) -> "Figure":
     """Without pyplot, which keeps figures in a state of its own. Raises ConfigurationError without matplotlib."""
     try:
-        import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigurationError("The report's plots need matplotlib: pip install 'icalign[eval]'.") from error
-    mpl.rcParams.update(_STYLE)
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
@@ -157,12 +155,11 @@ def _clear(axes: "Axes", grid: str) -> None:
     axes.grid(visible=True, axis=grid, color=_GRID, linewidth=0.8)  # type: ignore[arg-type]  # a Literal
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(_EDGE)
     axes.tick_params(length=0, pad=6)
 
 
 def _png(figure: "Figure") -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     buffer = BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
