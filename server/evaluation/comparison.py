@@ -87,15 +87,19 @@ class Difference:
         return (self.change.mean > 0) is higher_is_better
 
 
-def compare_arms(measured: Measured, arm: str, base: str, figures: Mapping[str, Sequence[Figure]]) -> list[Difference]:
-    """`arm` against `base`, for the `figures` of each measure by name."""
-    return [
-        found
-        for measure, given in figures.items()
-        for figure in given
-        for group in measured.groups(measure, figure.name)
-        if (found := _compare(arm, group, figure, measured, base, measured, arm)).change.n
-    ]
+def compare_values(arm: str, group: Group, figure: Figure, one: Values, other: Values) -> Difference:
+    """`other` against `one`, over the keys that both have."""
+    shared = one.keys() & other.keys()
+    before, after = ({key: side[key] for key in shared} for side in (one, other))
+    is_share = figure.unit == "share"
+    return Difference(
+        arm,
+        group,
+        figure,
+        estimate(before, is_share=is_share),
+        estimate(after, is_share=is_share),
+        difference(after, before, is_share=is_share),
+    )
 
 
 def compare_runs(before: Run, after: Run) -> list[Difference]:
@@ -106,7 +110,7 @@ def compare_runs(before: Run, after: Run) -> list[Difference]:
     old, new = Measured(before.rows.values()), Measured(after.rows.values())
     known = {(item.name, figure.name) for item in before.head.measures for figure in item.figures}
     differences = [
-        _compare(arm, group, figure, old, base, new, arm)
+        compare_values(arm, group, figure, old.values(base, group, figure.name), new.values(arm, group, figure.name))
         for base, arm in _pair_arms(before, after)
         for measure in after.head.measures
         for figure in measure.figures
@@ -123,13 +127,6 @@ def _values_of(row: Row) -> Mapping[str, float]:
     if row.error is not None:
         return {}
     return row.values if row.completion_tokens is None else {**row.values, COMPLETION_TOKENS: row.completion_tokens}
-
-
-def _compare(name: str, group: Group, figure: Figure, old: Measured, base: str, new: Measured, arm: str) -> Difference:
-    one, other = old.values(base, group, figure.name), new.values(arm, group, figure.name)
-    shared = one.keys() & other.keys()
-    before, after = ({key: side[key] for key in shared} for side in (one, other))
-    return Difference(name, group, figure, estimate(before), estimate(after), difference(after, before))
 
 
 def _pair_arms(before: Run, after: Run) -> list[tuple[str, str]]:

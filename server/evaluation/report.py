@@ -6,20 +6,22 @@ What is shown, in which order, is decided here; report.jinja and report.js say h
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 from jinja2 import Environment, StrictUndefined
 
-from server.evaluation.comparison import COMPLETION_TOKENS, Difference, Measured, compare_arms, compare_runs
+from server.evaluation.comparison import COMPLETION_TOKENS, Difference, Group, Measured, compare_runs, compare_values
 from server.evaluation.datasets import Label
 from server.evaluation.excerpt import choose_items, reaches_goal
 from server.evaluation.measures.attacks import Attacks
-from server.evaluation.measures.base import Figure
+from server.evaluation.measures.base import Figure, Unit
+from server.evaluation.measures.cost import COST_FIGURES
 from server.evaluation.measures.form import FORM_FIGURES
 from server.evaluation.measures.frontier import Frontier
 from server.evaluation.measures.generated import GENERATED_FIGURES
@@ -27,8 +29,9 @@ from server.evaluation.measures.judged import ANSWERED, REFUSED
 from server.evaluation.measures.preference import Preference
 from server.evaluation.measures.tax import Tax
 from server.evaluation.plots import Panel, Point, Shift, plot_frontier, plot_ladder, plot_shifts
+from server.evaluation.rows import Row
 from server.evaluation.runs import ROWS, Run, RunMeasure
-from server.evaluation.statistics import Estimate, Values, difference, estimate, quantile, ratio
+from server.evaluation.statistics import Estimate, Values, estimate, quantile, ratio
 from server.evaluation.tables import (
     Cell,
     Column,
@@ -37,6 +40,7 @@ from server.evaluation.tables import (
     columns_by_figure,
     columns_by_set,
     estimate_cell,
+    first_by_label,
     format_number,
     table_of,
     table_of_changes,
@@ -47,7 +51,8 @@ REPORT = "report.html"
 _TEMPLATE = Path(__file__).with_name("report.jinja")
 _SCRIPT = Path(__file__).with_name("report.js")
 _STOPPED = FORM_FIGURES[0]
-_LATENCY, _TOKENS = "latency", "alignment_tokens"
+_TOKENS, _LATENCY = COST_FIGURES[0], COST_FIGURES[2]
+_SUMMED_UP = (_STOPPED, _TOKENS, _LATENCY)
 _KINDS = ("template", "forged", "many_shot")
 _NUM_ERRORS = 8
 
@@ -68,6 +73,7 @@ class Plot:
     name: str
     alt: str
     png: bytes
+    width_px: int = 960
 
     @property
     def source(self) -> str:
@@ -84,6 +90,7 @@ class Section:
     text: str
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
+    folded: Sequence[Table] = ()
 
 
 def write_report(run: Run, folder: Path | None = None, *, before: Run | None = None) -> Path:
@@ -111,7 +118,6 @@ class _View:
         self.run = run
         self.measured = Measured(run.rows.values())
         self.arms = [arm.id for arm in run.head.arms]
-        self.seed = int(run.head.settings.get("seed") or 0)
         self.measures = {measure.name: measure for measure in run.head.measures}
         off = [arm.id for arm in run.head.arms if arm.profile.partition("@")[0] == "off"]
         self.base = off[0] if off else None
@@ -125,19 +131,25 @@ class _View:
 
     def estimate(self, arm: str, measure: str, figure: str, label: str | None = None) -> Estimate:
         """The mean of those."""
-        return estimate(self.values(arm, measure, figure, label), seed=self.seed)
+        return estimate(self.values(arm, measure, figure, label))
 
-    def changes(self, measure: str, figures: Sequence[Figure]) -> list[Difference]:
-        """How far the other arms are from the base, over all sets of a label."""
+    def changes(self, columns: Sequence[Column]) -> list[Difference]:
+        """How far the other arms are from the base."""
         if self.base is None:
             return []
-        return [
-            found
+        found = [
+            compare_values(
+                arm,
+                column.group,
+                column.figure,
+                self.measured.values(self.base, column.group, column.figure.name),
+                self.measured.values(arm, column.group, column.figure.name),
+            )
             for arm in self.arms
             if arm != self.base
-            for found in compare_arms(self.measured, arm, self.base, {measure: figures})
-            if found.group == self.measured.groups(measure, found.figure.name)[0]
+            for column in columns
         ]
+        return [item for item in found if item.change.n]
 
 
 def _sections(view: _View) -> list[Section]:
@@ -149,7 +161,7 @@ def _sections(view: _View) -> list[Section]:
         _form_section(view),
         _tax_section(view),
         _preference_section(view),
-        *(_other_section(view, measure) for measure in others),
+        *(_plain_section(view, measure, measure.name.capitalize()) for measure in others),
         _cost_section(view),
     ]
     return [section for section in sections if section is not None and (section.tables or section.plots)]
@@ -172,10 +184,10 @@ def _frontier_section(view: _View) -> Section | None:
         )
         if any(found.n for found in estimates.values())
     ]
-    plots = [Plot("frontier", f"Harmless answered and harmful refused: {_told(points)}.", plot_frontier(points))]
+    plots = [Plot("frontier", f"Harmless answered and harmful refused: {_told(points)}.", plot_frontier(points), 780)]
     ladder = [Plot("ladder", "The same figures as bars, an arm a row.", plot_ladder(view.arms, panels))]
     tables = [
-        table_of(figure.title, view.arms, columns, view.measured, view.seed)
+        table_of(figure.title, view.arms, columns, view.measured)
         for figure in view.measures[name].figures
         if figure not in GENERATED_FIGURES
         if (columns := columns_by_set(view.measured, name, figure))
@@ -195,34 +207,36 @@ def _attacks_section(view: _View) -> Section | None:
     if name not in view.measures:
         return None
 
-    def refused(arm: str, kind: str) -> Values:
+    def refused(kind: str, arm: str) -> Values:
         return view.values(arm, name, f"refused_{kind}", Label.HARMFUL)
 
-    def kept(kind: str) -> Any:
-        return lambda arm: ratio(refused(arm, kind), refused(arm, "plain"), seed=view.seed)
+    def mean(kind: str, arm: str) -> Estimate:
+        return estimate(refused(kind, arm))
 
-    def mean(kind: str) -> Any:
-        return lambda arm: estimate(refused(arm, kind), seed=view.seed)
+    def kept(kind: str, arm: str) -> Estimate:
+        return ratio(refused(kind, arm), refused("plain", arm))
 
-    kinds = [kind for kind in _KINDS if any(refused(arm, kind) for arm in view.arms)]
-    shown = {kind: kind.replace("_", " ") for kind in kinds}
+    kinds = [kind for kind in _KINDS if any(refused(kind, arm) for arm in view.arms)]
     tables = [
         table_of_values(
             "Refused, and how much of the refusal stays",
             view.arms,
             [
-                ("without attack", "share", mean("plain")),
-                ("under attack", "share", mean("attacked")),
-                ("of that without attack", "share", kept("attacked")),
+                ("without attack", "share", partial(mean, "plain")),
+                ("under attack", "share", partial(mean, "attacked")),
+                ("of that without attack", "share", partial(kept, "attacked")),
             ],
         ),
         table_of_values(
             "By kind of attack: refused, of that without attack",
             view.arms,
-            [(shown[kind], "share", kept(kind)) for kind in kinds],
+            [(kind.replace("_", " "), "share", partial(kept, kind)) for kind in kinds],
         ),
     ]
-    text = f"{view.measures[name].what} Prompts are paired; over 100 % means that an attack is refused more often."
+    text = (
+        f"{view.measures[name].what} Prompts are paired; over 100 % means "
+        "that an attack is refused more often. Where little is refused anyway, the ratio says little."
+    )
     return Section(name, "Attacks", text, tables=[table for table in tables if table.columns])
 
 
@@ -232,16 +246,15 @@ def _form_section(view: _View) -> Section | None:
     if not generating:
         return None
     measure = Frontier.name if Frontier.name in generating else generating[0]
-    labels = dict.fromkeys(group.label for group in view.measured.groups(measure, _STOPPED.name))
+    columns = columns_by_figure(view.measured, measure, FORM_FIGURES)
     tables = [
         table_of(
             f"Answers to {label or 'all'} prompts",
             view.arms,
-            columns_by_figure(view.measured, measure, FORM_FIGURES, label),
+            [column for column in columns if column.group.label == label],
             view.measured,
-            view.seed,
         )
-        for label in labels
+        for label in dict.fromkeys(column.group.label for column in columns)
     ]
     text = (
         f"Whether answers end by themselves, stay one turn, and do not go round in circles; of measure {measure}. "
@@ -255,43 +268,31 @@ def _tax_section(view: _View) -> Section | None:
     if name not in view.measures:
         return None
     words = next(figure for figure in FORM_FIGURES if figure.name == "words")
-    figures = [*_own_figures(view.measures[name]), words]
-    plots, changes = [], view.changes(name, figures)
-    shares = [item for item in changes if item.figure.unit == "share"]
-    if shares:
-        shifts = {
-            title: [Shift(item.arm, item.change, item.is_better) for item in shares if item.figure.title == title]
-            for title in dict.fromkeys(item.figure.title for item in shares)
-        }
-        alt = f"Distance from {view.base} with 95 % intervals, in points, an arm a row."
-        plots = [Plot("tax", alt, plot_shifts(shifts))]
+    columns = columns_by_figure(view.measured, name, [*_own_figures(view.measures[name]), words])
+    shares = [item for item in view.changes(columns) if item.figure.unit == "share"]
+    shifts = {
+        title: [Shift(item.arm, item.change, item.is_better) for item in shares if item.figure.title == title]
+        for title in dict.fromkeys(item.figure.title for item in shares)
+    }
+    alt = f"Distance from {view.base} with 95 % intervals, in points, an arm a row."
+    plots = [Plot("tax", alt, plot_shifts(shifts))] if shifts else []
     text = f"{view.measures[name].what} What is lost against {view.base or 'no alignment'} is the tax; blue is better."
-    return Section(name, "Alignment tax", text, plots, _with_changes(view, name, figures, changes))
+    return Section(name, "Alignment tax", text, plots, _measured_and_changes(view, columns))
 
 
 def _preference_section(view: _View) -> Section | None:
     name = Preference.name
-    if name not in view.measures:
-        return None
-    figures = _own_figures(view.measures[name])
-    tables = _with_changes(view, name, figures, view.changes(name, figures))
-    return Section(name, "Preference by likelihood", view.measures[name].what, tables=tables)
+    return _plain_section(view, view.measures[name], "Preference by likelihood") if name in view.measures else None
 
 
-def _other_section(view: _View, measure: RunMeasure) -> Section:
-    figures = _own_figures(measure)
-    return Section(
-        measure.name, measure.name.capitalize(), measure.what, tables=_with_changes(view, measure.name, figures, [])
-    )
+def _plain_section(view: _View, measure: RunMeasure, title: str) -> Section:
+    columns = columns_by_figure(view.measured, measure.name, _own_figures(measure))
+    return Section(measure.name, title, measure.what, tables=_measured_and_changes(view, columns))
 
 
-def _with_changes(
-    view: _View, measure: str, figures: Sequence[Figure], changes: Sequence[Difference]
-) -> Sequence[Table]:
-    columns: list[Column] = []
-    for label in (*Label, None):
-        columns += columns_by_figure(view.measured, measure, figures, label)
-    tables = [table_of("Measured", view.arms, columns, view.measured, view.seed)] if columns else []
+def _measured_and_changes(view: _View, columns: Sequence[Column]) -> Sequence[Table]:
+    tables = [table_of("Measured", view.arms, columns, view.measured)] if columns else []
+    changes = view.changes(columns)
     if changes and view.base is not None:
         tables.append(table_of_changes(f"Against {view.base}, prompt by prompt", view.base, changes))
     return tables
@@ -302,29 +303,26 @@ def _own_figures(measure: RunMeasure) -> list[Figure]:
 
 
 def _cost_section(view: _View) -> Section:
-    def everywhere(figure: str) -> Any:
-        return lambda arm: estimate(view.measured.everywhere(arm, figure), seed=view.seed)
-
-    def added(arm: str) -> Estimate:
-        base = view.measured.everywhere(view.base or "", _LATENCY)
-        return difference(view.measured.everywhere(arm, _LATENCY), base, seed=view.seed)
-
-    columns: list[Any] = [
-        ("tokens of alignment", "tokens", everywhere(_TOKENS)),
-        ("of the prompt's tokens cached", "share", everywhere("cached")),
-        ("tokens of the answer", "tokens", everywhere(COMPLETION_TOKENS)),
-        ("requests", "calls", everywhere("calls")),
-        ("choosing and rendering, ms", "ms", everywhere("aligning")),
-        ("to the whole answer, ms", "ms", everywhere(_LATENCY)),
-        (f"against {view.base}, ms", "ms", added),
+    figures = [*COST_FIGURES, Figure(COMPLETION_TOKENS, "tokens of the answer", "tokens")]
+    columns: list[tuple[str, Unit, Callable[[str], Estimate]]] = [
+        (figure.title, figure.unit, partial(_estimate_everywhere, view, figure))
+        for figure in figures
+        if any(view.measured.everywhere(arm, figure.name) for arm in view.arms)
     ]
-    there = [column for column in columns if any(column[2](arm).n for arm in view.arms)]
-    if not there:
+    if not columns:
         return Section("cost", "Cost", "")
-    rows = [(arm, _quantiles(view.measured.everywhere(arm, _LATENCY))) for arm in view.arms]
+    latency = {arm: view.measured.everywhere(arm, _LATENCY.name) for arm in view.arms}
+    rows = [
+        (arm, _latency_cells(latency[arm], latency.get(view.base or "", {}), arm == view.base)) for arm in view.arms
+    ]
+    titles = [
+        ("median", ""),
+        ("95 of 100 are faster than", ""),
+        (f"mean against {view.base or 'no alignment'}", "paired"),
+    ]
     tables = [
-        table_of_values("Means over all generated answers", view.arms, there),
-        Table("Time to the whole answer, ms", [("median", ""), ("95 of 100 are faster than", "")], rows),
+        table_of_values("Means over all generated answers", view.arms, columns),
+        Table("Time to the whole answer, ms", titles, rows),
     ]
     text = (
         "What alignment adds to a request. Times depend on the machine and on how much is asked at once, and arms are "
@@ -333,15 +331,44 @@ def _cost_section(view: _View) -> Section:
     return Section("cost", "Cost", text, tables=tables)
 
 
-def _quantiles(values: Values) -> list[Cell]:
-    return [Cell(format_number(quantile(values, share), "ms")) if values else Cell() for share in (0.5, 0.95)]
+def _estimate_everywhere(view: _View, figure: Figure, arm: str) -> Estimate:
+    return estimate(view.measured.everywhere(arm, figure.name), is_share=figure.unit == "share")
+
+
+def _latency_cells(values: Values, base: Values, is_base: bool) -> list[Cell]:
+    added = compare_values("", Group("", "", None), _LATENCY, base, values)
+    quantiles = [Cell(format_number(quantile(values, share), "ms")) if values else Cell() for share in (0.5, 0.95)]
+    return [*quantiles, Cell("–") if is_base else change_cell(added)]  # noqa: RUF001 - a dash, not a minus
 
 
 def _changes_section(before: Run, after: Run) -> Section:
+    """What sums the runs up first; all figures by set are folded."""
     differences = compare_runs(before, after)
+    text = (
+        f"{before.folder} is before, {after.folder} after, over the prompts that both were asked. "
+        f"What differs between them: {'; '.join(tell_differences(before, after)) or 'nothing but chance'}."
+    )
+    first = _changes_table("Over all sets", summary_of(differences))
+    return Section("changes", "What changed", text, tables=[first], folded=[_changes_table("By set", differences)])
+
+
+def summary_of(differences: Sequence[Difference]) -> list[Difference]:
+    """Over all sets of a label, without most of what every generated answer has."""
+    groups: dict[tuple[str, Figure], list[Group]] = {}
+    for item in differences:
+        groups.setdefault((item.group.measure, item.figure), []).append(item.group)
+    return [
+        item
+        for item in differences
+        if item.group in first_by_label(groups[item.group.measure, item.figure])
+        if item.figure not in GENERATED_FIGURES or item.figure in _SUMMED_UP
+    ]
+
+
+def _changes_table(title: str, differences: Sequence[Difference]) -> Table:
     rows = [
         (
-            f"{item.arm} · {item.group.measure} · {item.group.title} · {item.figure.title}",
+            f"{item.arm} · {item.group.measure} · {item.figure.title} · {item.group.title}",
             [
                 estimate_cell(item.before, item.figure.unit),
                 estimate_cell(item.after, item.figure.unit),
@@ -350,12 +377,7 @@ def _changes_section(before: Run, after: Run) -> Section:
         )
         for item in differences
     ]
-    columns = [("before", ""), ("after", ""), ("change", "paired")]
-    text = (
-        f"{before.folder} is before, {after.folder} after, over the prompts that both were asked. "
-        f"What differs between them: {'; '.join(tell_differences(before, after)) or 'nothing but chance'}."
-    )
-    return Section("changes", "What changed", text, tables=[Table("Figures of both runs", columns, rows)])
+    return Table(title, [("before", ""), ("after", ""), ("change", "paired")], rows)
 
 
 def tell_differences(before: Run, after: Run) -> list[str]:
@@ -397,16 +419,16 @@ def _tiles(view: _View) -> list[Tile]:
     attacked, plain = (
         view.values(view.main, Attacks.name, f"refused_{kind}", Label.HARMFUL) for kind in ("attacked", "plain")
     )
-    kept = ratio(attacked, plain, seed=view.seed)
+    kept = ratio(attacked, plain)
     if kept.n:
         tiles.append(Tile("of the refusal stays under attack", estimate_cell(kept, "share"), ""))
-    figures = _own_figures(view.measures[Tax.name]) if Tax.name in view.measures else []
+    figures = _own_figures(view.measures[Tax.name])[:1] if Tax.name in view.measures else []
     tiles += [
         Tile(f"points: {change.figure.title}", change_cell(change), f"against {view.base}")
-        for change in view.changes(Tax.name, figures[:1])
+        for change in view.changes(columns_by_figure(view.measured, Tax.name, figures))
         if change.arm == view.main
     ]
-    tokens = estimate(view.measured.everywhere(view.main, _TOKENS), seed=view.seed)
+    tokens = estimate(view.measured.everywhere(view.main, _TOKENS.name))
     if tokens.n:
         tiles.append(Tile("tokens of alignment a request", estimate_cell(tokens, "tokens"), ""))
     return tiles
@@ -426,6 +448,12 @@ def _errors(view: _View) -> Mapping[str, Any]:
     }
 
 
+def _own_values(row: Row) -> Mapping[str, float]:
+    """Those that not every generated answer has."""
+    general = {figure.name for figure in GENERATED_FIGURES}
+    return {name: value for name, value in row.values.items() if name not in general}
+
+
 def _render(view: _View, sections: Sequence[Section]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["compact"] = lambda value: orjson.dumps(value).decode()
@@ -442,6 +470,7 @@ def _render(view: _View, sections: Sequence[Section]) -> str:
         errors=_errors(view),
         excerpt=choose_items(view.run, view.main),
         goal=reaches_goal,
+        own_values=_own_values,
         rows_file=rows,
         script=script,
         script_hash=f"sha256-{base64.b64encode(digest).decode()}",

@@ -58,25 +58,28 @@ def wilson(num_true: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def estimate(values: Values, *, seed: int = 0) -> Estimate:
-    """The mean: for a yes or no a prompt with Wilson's interval, else with a percentile bootstrap over prompts."""
+def estimate(values: Values, *, seed: int = 0, is_share: bool = True) -> Estimate:
+    """The mean: for a yes or no a prompt with Wilson's interval, else with a percentile bootstrap over prompts.
+
+    `is_share` is to be false for what is no share, which may happen to be 0 or 1 everywhere.
+    """
     if not values:
         return EMPTY
     sums, counts = _by_prompt(values)
     n, num_prompts, mean = int(counts.sum()), len(sums), float(sums.sum() / counts.sum())
-    is_share = set(values.values()) <= {0.0, 1.0}
+    is_binary = is_share and set(values.values()) <= {0.0, 1.0}
     # Where all are alike, a bootstrap has no width; with variants, only as much is known as there are prompts.
-    if is_share and (n == num_prompts or mean in {0.0, 1.0}):
+    if is_binary and (n == num_prompts or mean in {0.0, 1.0}):
         return Estimate(n, num_prompts, mean, *wilson(mean * num_prompts, num_prompts))
     low, high = _bootstrap(lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1), num_prompts, seed)
     return Estimate(n, num_prompts, mean, low, high)
 
 
-def difference(one: Values, other: Values, *, seed: int = 0) -> Estimate:
+def difference(one: Values, other: Values, *, seed: int = 0, is_share: bool = True) -> Estimate:
     """How much higher `one` is than `other`, over the keys that both have: paired, which prompts of any kind allow.
 
     Where no pair of yes or no differs from the others, the bootstrap has no width; then Wilson's bound on the share
-    of prompts that might is taken.
+    of prompts that might is taken. For `is_share` see estimate.
     """
     shared = one.keys() & other.keys()
     if not shared:
@@ -84,8 +87,8 @@ def difference(one: Values, other: Values, *, seed: int = 0) -> Estimate:
     changes = {key: one[key] - other[key] for key in shared}
     sums, counts = _by_prompt(changes)
     n, num_prompts, mean = int(counts.sum()), len(sums), float(sums.sum() / counts.sum())
-    are_shares = {one[key] for key in shared} | {other[key] for key in shared} <= {0.0, 1.0}
-    if are_shares and len(set(changes.values())) == 1:
+    are_binary = is_share and {one[key] for key in shared} | {other[key] for key in shared} <= {0.0, 1.0}
+    if are_binary and len(set(changes.values())) == 1:
         _, bound = wilson(0, num_prompts)
         return Estimate(n, num_prompts, mean, max(-1.0, mean - bound), min(1.0, mean + bound))
     low, high = _bootstrap(lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1), num_prompts, seed)

@@ -46,21 +46,23 @@ def columns_by_set(measured: Measured, measure: str, figure: Figure) -> list[Col
     return [Column(group.title, figure, group) for group in measured.groups(measure, figure.name)]
 
 
-def columns_by_figure(measured: Measured, measure: str, figures: Sequence[Figure], label: str | None) -> list[Column]:
-    """One for each of `figures` that there is, over all sets of `label`."""
+def columns_by_figure(measured: Measured, measure: str, figures: Sequence[Figure]) -> list[Column]:
+    """One for each of `figures` and each label that there is, over all of the label's sets."""
     return [
-        Column(figure.title, figure, groups[0])
+        Column(figure.title, figure, group)
         for figure in figures
-        if (groups := [group for group in measured.groups(measure, figure.name) if group.label == label])
+        for group in first_by_label(measured.groups(measure, figure.name))
     ]
 
 
-def table_of(title: str, arms: Sequence[str], columns: Sequence[Column], measured: Measured, seed: int) -> Table:
+def first_by_label(groups: Sequence[Group]) -> list[Group]:
+    """Of each label the first, which is over all sets."""
+    return list({group.label: group for group in reversed(groups)}.values())[::-1]
+
+
+def table_of(title: str, arms: Sequence[str], columns: Sequence[Column], measured: Measured) -> Table:
     """The means with their intervals, an arm a row."""
-    found = {
-        arm: [estimate(measured.values(arm, column.group, column.figure.name), seed=seed) for column in columns]
-        for arm in arms
-    }
+    found = {arm: [_estimate(measured, arm, column) for column in columns] for arm in arms}
     rows = [
         (arm, [estimate_cell(item, column.figure.unit) for item, column in zip(items, columns, strict=True)])
         for arm, items in found.items()
@@ -121,6 +123,11 @@ def format_number(value: float, unit: Unit, *, bare: bool = False) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}".replace("-", _MINUS)
     return f"{value:.2f}".replace("-", _MINUS) if unit in {"nats", "calls"} else f"{value:.1f}".replace("-", _MINUS)
+
+
+def _estimate(measured: Measured, arm: str, column: Column) -> Estimate:
+    values = measured.values(arm, column.group, column.figure.name)
+    return estimate(values, is_share=column.figure.unit == "share")
 
 
 def _signed(value: float, unit: Unit) -> str:

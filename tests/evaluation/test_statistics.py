@@ -140,6 +140,13 @@ def test_nothing_is_a_share_of_nothing() -> None:
     assert ratio({}, values(1)) == EMPTY
 
 
+def test_a_number_that_is_no_share_is_not_taken_for_one() -> None:
+    ones = values(*[1] * 9)
+    assert (estimate(ones, is_share=False).low, estimate(ones, is_share=False).high) == (1, 1)
+    change = difference(ones, ones, is_share=False)
+    assert (change.mean, change.low, change.high) == (0, 0, 0)
+
+
 def test_without_values_there_is_no_figure() -> None:
     assert estimate({}) == EMPTY
     assert math.isnan(quantile({}, 0.5))
