@@ -63,8 +63,8 @@ def test_numbers_are_compared_by_value() -> None:
 def test_constraints_count_by_prompt_and_by_constraint() -> None:
     checks: tuple[tuple[str, dict[str, Any]], ...] = (("punctuation:no_comma", {}), ("startend:quotation", {}))
     prompt = Prompt("i", (Message("user", "Write."),), Label.HARMLESS, "instructions", checks=checks)
-    assert judge_answer(prompt, "Two words") == {"words": 2, "all_constraints": 0, "constraints": 0.5}
-    assert judge_answer(prompt, '"One"') == {"words": 1, "all_constraints": 1, "constraints": 1}
+    assert judge_answer(prompt, "Two words") == {"all_constraints": 0, "constraints": 0.5}
+    assert judge_answer(prompt, '"One"') == {"all_constraints": 1, "constraints": 1}
     assert judge_answer(prompt, "") == {"words": 0, "all_constraints": 0, "constraints": 0}
 
 
@@ -80,7 +80,8 @@ async def test_a_task_is_asked_and_judged() -> None:
     measure, session = TaxMeasure(), Replies("45")
     task = next(task for task in measure.tasks(Plan()) if task.id == "maths-1")
     outcome = await measure.run(task, session, OFF)
-    assert outcome.values == {"words": 1, "correct": 1}
+    assert {"words": 1, "correct": 1}.items() <= outcome.values.items()
+    assert outcome.values.keys() <= {figure.name for figure in measure.figures}
     assert session.bodies == [{"max_tokens": task.max_tokens}]
     assert set(outcome.values) <= {figure.name for figure in measure.figures}
 
