@@ -1,6 +1,6 @@
 """Which rows belong together, and how two sides differ over what both were asked: two arms of a run, or two runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.core.errors import ConfigurationError
@@ -8,6 +8,9 @@ from server.evaluation.measures.base import Figure
 from server.evaluation.rows import Row
 from server.evaluation.runs import Run
 from server.evaluation.statistics import Estimate, Values, difference, estimate
+
+COMPLETION_TOKENS = "completion_tokens"
+"""A figure of every row whose engine tells it."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Measured:
         self._values: dict[tuple[str, Group, str], dict[tuple[str, str], float]] = {}
         for row in rows:
             group = Group(row.measure, row.set, row.label)
-            for name, value in row.values.items() if row.error is None else ():
+            for name, value in _values_of(row).items():
                 values = self._values.setdefault((row.arm, group, name), {})
-                values[(f"{row.set}/{row.id}", row.variant)] = value
+                values[(f"{row.measure}/{row.set}/{row.id}", row.variant)] = value
 
     def groups(self, measure: str, figure: str) -> Sequence[Group]:
         """Those of `measure` with values of `figure`, by label; where a label has several sets, all of them first."""
@@ -49,10 +52,17 @@ class Measured:
         """Empty where nothing was measured."""
         if group.set:
             return self._values.get((arm, group, figure), {})
+        return self._join(arm, figure, lambda other: (other.measure, other.label) == (group.measure, group.label))
+
+    def everywhere(self, arm: str, figure: str) -> Values:
+        """Whatever the measure."""
+        return self._join(arm, figure, lambda _: True)
+
+    def _join(self, arm: str, figure: str, is_wanted: Callable[[Group], bool]) -> Values:
         return {
             key: value
-            for (one, other, name), values in self._values.items()
-            if (one, other.measure, other.label, name) == (arm, group.measure, group.label, figure)
+            for (one, group, name), values in self._values.items()
+            if (one, name) == (arm, figure) and is_wanted(group)
             for key, value in values.items()
         }
 
@@ -107,6 +117,12 @@ def compare_runs(before: Run, after: Run) -> list[Difference]:
     if not found:
         raise ConfigurationError(f"compare: {before.folder} and {after.folder} have no answered prompt in common.")
     return found
+
+
+def _values_of(row: Row) -> Mapping[str, float]:
+    if row.error is not None:
+        return {}
+    return row.values if row.completion_tokens is None else {**row.values, COMPLETION_TOKENS: row.completion_tokens}
 
 
 def _compare(name: str, group: Group, figure: Figure, old: Measured, base: str, new: Measured, arm: str) -> Difference:

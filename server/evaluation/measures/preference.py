@@ -7,14 +7,13 @@ from server.evaluation.arms import Arm
 from server.evaluation.datasets import Prompt, load_prompts, sample
 from server.evaluation.measures.base import Answer, Figure, LogProb, Outcome, Plan, Session, Sets, Task
 
-NAME = "preference"
 _PAIR = "preference"
 
 
-class PreferenceMeasure:
+class Preference:
     """HH's chosen answers against the rejected ones (Bai et al. 2022), and TruthfulQA's choices (Lin et al. 2022)."""
 
-    name = NAME
+    name = "preference"
     what = (
         "Whether the model holds the answers that people prefer for the likelier ones: HH chosen over rejected, by the "
         "whole answer's log probability and by that of a token, and TruthfulQA with one true answer (MC1) or all (MC2)."
@@ -32,7 +31,7 @@ class PreferenceMeasure:
     def tasks(self, plan: Plan) -> Sequence[Task]:
         """Prompts with good answers and bad ones. Raises ConfigurationError."""
         return [
-            Task(NAME, name, row.id, row.messages, label=row.label, kind=row.kind, prompt=row)
+            Task(self.name, name, row.id, row.messages, label=row.label, kind=row.kind, prompt=row)
             for name in self.sets.chosen(plan)
             for row in sample(
                 [row for row in load_prompts(name, plan.data) if row.references and row.rejected],
@@ -44,7 +43,7 @@ class PreferenceMeasure:
     async def run(self, task: Task, session: Session, arm: Arm) -> Outcome:
         """Ask for the likelihood of each answer, one after the other."""
         prompt = task.prompt
-        assert prompt is not None
+        assert prompt is not None, "tasks of this measure come from prompts"
         good = [await session.logprob(arm, task.messages, text) for text in prompt.references]
         bad = [await session.logprob(arm, task.messages, text) for text in prompt.rejected]
         return Outcome(_answer([*good, *bad]), judge_likelihoods(prompt, good, bad))

@@ -7,14 +7,14 @@ from server.evaluation.measures.attacks import Attacks
 from server.evaluation.measures.base import Measure, Plan
 from server.evaluation.measures.frontier import Frontier
 from server.evaluation.measures.judged import Judges
-from server.evaluation.measures.preference import PreferenceMeasure
-from server.evaluation.measures.tax import TaxMeasure
+from server.evaluation.measures.preference import Preference
+from server.evaluation.measures.tax import Tax
 
 MEASURES: Mapping[str, Callable[[Judges], Measure]] = {
     "frontier": Frontier,
     "attacks": Attacks,
-    "tax": lambda _: TaxMeasure(),
-    "preference": lambda _: PreferenceMeasure(),
+    "tax": lambda _: Tax(),
+    "preference": lambda _: Preference(),
 }
 
 

@@ -10,17 +10,16 @@ from server.evaluation.measures.base import Figure, Outcome, Plan, Session, Sets
 from server.evaluation.measures.constraints import check_known, follows
 from server.evaluation.measures.generated import GENERATED_FIGURES, generated_values
 
-NAME = "tax"
 MATHS = "maths"
 _MAX_TOKENS = 512
 _NUMBER = r"(?:(?<!\w)-)?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?"
 _MARKED_NUMBER = re.compile(rf"(?:####|\banswer(?:\s+is|:))[^\d\n]*?({_NUMBER})", re.IGNORECASE)
 
 
-class TaxMeasure:
+class Tax:
     """IFEval's constraints (Zhou et al. 2023) and GSM8K's sums (Cobbe et al. 2021), asked as they are."""
 
-    name = NAME
+    name = "tax"
     what = (
         "What alignment costs where nothing is risky: constraints of IFEval that the answer keeps, strictly counted, "
         "final numbers of GSM8K that are right, and the length of answers."
@@ -46,19 +45,28 @@ class TaxMeasure:
         check_known([constraint for _, row in rows for constraint, _ in row.checks])
         max_tokens = plan.max_tokens or _MAX_TOKENS
         return [
-            Task(NAME, name, row.id, row.messages, label=row.label, kind=row.kind, prompt=row, max_tokens=max_tokens)
+            Task(
+                self.name,
+                name,
+                row.id,
+                row.messages,
+                label=row.label,
+                kind=row.kind,
+                prompt=row,
+                max_tokens=max_tokens,
+            )
             for name, row in rows
         ]
 
     async def run(self, task: Task, session: Session, arm: Arm) -> Outcome:
         """Ask, and check the answer."""
         answer = await session.chat(arm, task.messages, max_tokens=task.max_tokens)
-        assert task.prompt is not None
+        assert task.prompt is not None, "tasks of this measure come from prompts"
         return Outcome(answer, {**judge_answer(task.prompt, answer.text), **generated_values(answer)})
 
 
 def judge_answer(prompt: Prompt, answer: str) -> Mapping[str, float]:
-    """The figures of one answer."""
+    """The figures of one answer that are about what was asked."""
     values: dict[str, float] = {}
     if prompt.checks:
         kept = [follows(answer, constraint, arguments) for constraint, arguments in prompt.checks]

@@ -7,7 +7,7 @@ import pytest
 from server.evaluation.arms import Arm
 from server.evaluation.datasets import Message, Prompt
 from server.evaluation.measures.base import Answer, Applied, LogProb, Plan
-from server.evaluation.measures.preference import PreferenceMeasure, judge_likelihoods
+from server.evaluation.measures.preference import Preference, judge_likelihoods
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ def test_long_answers_do_not_vanish() -> None:
 
 
 async def test_every_answer_is_asked_for_after_its_conversation() -> None:
-    measure, session = PreferenceMeasure(), Likelihoods()
+    measure, session = Preference(), Likelihoods()
     tasks = measure.tasks(Plan())
     assert {(task.set, task.kind) for task in tasks} == {("fixture_preference", "preference"), ("fixture_tax", "truth")}
     assert len(tasks) == 12 + 4

@@ -7,7 +7,7 @@ import pytest
 from server.evaluation.arms import Arm
 from server.evaluation.datasets import Label, Message, Prompt, load_prompts
 from server.evaluation.measures.base import Answer, LogProb, Plan
-from server.evaluation.measures.tax import TaxMeasure, final_number, judge_answer
+from server.evaluation.measures.tax import Tax, final_number, judge_answer
 
 pytestmark = pytest.mark.anyio
 OFF = Arm("off", "off", "off")
@@ -65,23 +65,23 @@ def test_constraints_count_by_prompt_and_by_constraint() -> None:
     prompt = Prompt("i", (Message("user", "Write."),), Label.HARMLESS, "instructions", checks=checks)
     assert judge_answer(prompt, "Two words") == {"all_constraints": 0, "constraints": 0.5}
     assert judge_answer(prompt, '"One"') == {"all_constraints": 1, "constraints": 1}
-    assert judge_answer(prompt, "") == {"words": 0, "all_constraints": 0, "constraints": 0}
+    assert judge_answer(prompt, "") == {"all_constraints": 0, "constraints": 0}
 
 
 def test_only_sums_and_instructions_are_asked() -> None:
-    tasks = TaxMeasure().tasks(Plan())
+    tasks = Tax().tasks(Plan())
     assert {task.kind for task in tasks} == {"maths", "instructions"}
     assert len(tasks) == len({(task.set, task.id) for task in tasks}) == 8
-    assert len(TaxMeasure().tasks(Plan(count=3))) == 3
-    assert {task.max_tokens for task in TaxMeasure().tasks(Plan(max_tokens=9))} == {9}
+    assert len(Tax().tasks(Plan(count=3))) == 3
+    assert {task.max_tokens for task in Tax().tasks(Plan(max_tokens=9))} == {9}
 
 
 async def test_a_task_is_asked_and_judged() -> None:
-    measure, session = TaxMeasure(), Replies("45")
+    measure, session = Tax(), Replies("45")
     task = next(task for task in measure.tasks(Plan()) if task.id == "maths-1")
     outcome = await measure.run(task, session, OFF)
-    assert {"words": 1, "correct": 1}.items() <= outcome.values.items()
-    assert outcome.values.keys() <= {figure.name for figure in measure.figures}
+    assert outcome.values["correct"] == outcome.values["words"] == 1
+    assert "calls" in outcome.values
     assert session.bodies == [{"max_tokens": task.max_tokens}]
     assert set(outcome.values) <= {figure.name for figure in measure.figures}
 
