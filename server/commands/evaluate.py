@@ -11,7 +11,6 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -288,8 +287,8 @@ def _table(run: Run, lines: Sequence[_Line]) -> Table:
     table = Table(
         title=f"{run.head.model}: {len(run.rows)} rows in {run.folder}",
         title_justify="left",
-        box=SIMPLE,
-        pad_edge=False,
+        box=None,
+        padding=(0, 1, 0, 0),
     )
     for name in ("measure", "prompts", "figure"):
         table.add_column(name, no_wrap=True)
