@@ -102,7 +102,7 @@ def write_report(run: Run, folder: Path | None = None, *, before: Run | None = N
     folder = folder or run.folder
     folder.mkdir(parents=True, exist_ok=True)
     view = _View(run)
-    changes = [] if before is None else [_changes_section(before, run)]
+    changes = [] if before is None else [_changes_section(before, view)]
     sections = [*changes, *_sections(view)]
     for plot in (plot for section in sections for plot in section.plots):
         (folder / f"{plot.name}.png").write_bytes(plot.png)
@@ -184,8 +184,12 @@ def _frontier_section(view: _View) -> Section | None:
         )
         if any(found.n for found in estimates.values())
     ]
-    plots = [Plot("frontier", f"Harmless answered and harmful refused: {_told(points)}.", plot_frontier(points), 780)]
-    ladder = [Plot("ladder", "The same figures as bars, an arm a row.", plot_ladder(view.arms, panels))]
+    plots: list[Plot] = []
+    if points:
+        alt = f"Harmless answered and harmful refused: {_told(points)}."
+        plots.append(Plot("frontier", alt, plot_frontier(points), 780))
+    if panels:
+        plots.append(Plot("ladder", "The same figures as bars, an arm a row.", plot_ladder(view.arms, panels)))
     tables = [
         table_of(figure.title, view.arms, columns, view.measured)
         for figure in view.measures[name].figures
@@ -193,9 +197,7 @@ def _frontier_section(view: _View) -> Section | None:
         if (columns := columns_by_set(view.measured, name, figure))
     ]
     text = f"{view.measures[name].what} Crosses and whiskers are 95 % intervals."
-    return Section(
-        name, "Safety against helpfulness", text, [*(plots if points else []), *(ladder if panels else [])], tables
-    )
+    return Section(name, "Safety against helpfulness", text, plots, tables)
 
 
 def _told(points: Sequence[Point]) -> str:
@@ -311,19 +313,14 @@ def _cost_section(view: _View) -> Section:
     ]
     if not columns:
         return Section("cost", "Cost", "")
+    tables = [table_of_values("Means over all generated answers", view.arms, columns)]
     latency = {arm: view.measured.everywhere(arm, _LATENCY.name) for arm in view.arms}
-    rows = [
-        (arm, _latency_cells(latency[arm], latency.get(view.base or "", {}), arm == view.base)) for arm in view.arms
-    ]
-    titles = [
-        ("median", ""),
-        ("95 of 100 are faster than", ""),
-        (f"mean against {view.base or 'no alignment'}", "paired"),
-    ]
-    tables = [
-        table_of_values("Means over all generated answers", view.arms, columns),
-        Table("Time to the whole answer, ms", titles, rows),
-    ]
+    if any(latency.values()):
+        base = latency.get(view.base or "", {})
+        rows = [(arm, _latency_cells(latency[arm], base, is_base=arm == view.base)) for arm in view.arms]
+        against = f"mean against {view.base or 'no alignment'}"
+        titles = [("median", ""), ("95 of 100 are faster than", ""), (against, "paired")]
+        tables.append(Table("Time to the whole answer, ms", titles, rows))
     text = (
         "What alignment adds to a request. Times depend on the machine and on how much is asked at once, and arms are "
         "asked one after the other, so that they compare within this run alone."
@@ -335,21 +332,25 @@ def _estimate_everywhere(view: _View, figure: Figure, arm: str) -> Estimate:
     return estimate(view.measured.everywhere(arm, figure.name), is_share=figure.unit == "share")
 
 
-def _latency_cells(values: Values, base: Values, is_base: bool) -> list[Cell]:
+def _latency_cells(values: Values, base: Values, *, is_base: bool) -> list[Cell]:
     added = compare_values("", Group("", "", None), _LATENCY, base, values)
     quantiles = [Cell(format_number(quantile(values, share), "ms")) if values else Cell() for share in (0.5, 0.95)]
     return [*quantiles, Cell("–") if is_base else change_cell(added)]  # noqa: RUF001 - a dash, not a minus
 
 
-def _changes_section(before: Run, after: Run) -> Section:
-    """What sums the runs up first; all figures by set are folded."""
+def _changes_section(before: Run, view: _View) -> Section:
+    """What sums up the main arm, then the other arms and all figures by set, folded."""
+    after = view.run
     differences = compare_runs(before, after)
+    summary = summary_of(differences)
+    arms = sorted(dict.fromkeys(item.arm for item in summary), key=lambda arm: arm != view.main)
+    tables = [_changes_table(f"Arm {arm}", [item for item in summary if item.arm == arm]) for arm in arms]
     text = (
         f"{before.folder} is before, {after.folder} after, over the prompts that both were asked. "
         f"What differs between them: {'; '.join(tell_differences(before, after)) or 'nothing but chance'}."
     )
-    first = _changes_table("Over all sets", summary_of(differences))
-    return Section("changes", "What changed", text, tables=[first], folded=[_changes_table("By set", differences)])
+    folded = [*tables[1:], _changes_table("All arms by set", differences, names_arm=True)]
+    return Section("changes", "What changed", text, tables=tables[:1], folded=folded)
 
 
 def summary_of(differences: Sequence[Difference]) -> list[Difference]:
@@ -365,10 +366,10 @@ def summary_of(differences: Sequence[Difference]) -> list[Difference]:
     ]
 
 
-def _changes_table(title: str, differences: Sequence[Difference]) -> Table:
+def _changes_table(title: str, differences: Sequence[Difference], *, names_arm: bool = False) -> Table:
     rows = [
         (
-            f"{item.arm} · {item.group.measure} · {item.figure.title} · {item.group.title}",
+            f"{f'{item.arm} · ' if names_arm else ''}{item.group.measure} · {item.figure.title} · {item.group.title}",
             [
                 estimate_cell(item.before, item.figure.unit),
                 estimate_cell(item.after, item.figure.unit),
