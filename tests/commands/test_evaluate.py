@@ -143,9 +143,26 @@ def test_a_server_elsewhere_is_asked_by_its_profiles(make_app: AppFactory) -> No
 
 def test_a_run_is_shown_again_without_asking() -> None:
     first = run(*FRONTIER, "--arm", "off", "--out", "r")
+    assert "The report is r/report.html." in first.stderr
+    Path("r/report.html").unlink()
     again = run("--report-only", "r")
     assert again.exit_code == 0
     assert again.stdout == first.stdout
+    assert Path("r/report.html").is_file()
+
+
+def test_two_runs_are_compared_over_what_both_were_asked() -> None:
+    run("--measure", "frontier", "--arm", "off", "--out", "before")
+    Path("script.yaml").write_text(SCRIPT.replace("bomb|", "how|"))
+    asked = ("--measure", "frontier", "--arm", "off", "--out", "after", "--compare", "before")
+    shown = run(*asked)
+    assert shown.exit_code == 0, shown.stderr
+    assert "What changed, with 95 % intervals" in shown.stdout
+    assert "What changed" in Path("after/report.html").read_text()
+    changes = json.loads(run(*asked, "--json").stdout)["changes"]
+    refused = next(change for change in changes if change["figure"]["name"] == "refused")
+    assert refused["before"]["mean"] < refused["after"]["mean"]
+    assert refused["change"]["low"] <= refused["change"]["mean"] <= refused["change"]["high"]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +179,7 @@ def test_a_run_is_shown_again_without_asking() -> None:
         (["--url", "http://127.0.0.1:1", "--arm", "off"], "--arm changes prompt files"),
         (["--judge-url", "http://127.0.0.1:1"], "Give --judge-url and --judge-model together."),
         (["--report-only", "nowhere"], "nowhere/run.json is not the head of a run"),
+        (["--compare", "nowhere"], "nowhere/run.json is not the head of a run"),
         (["--max-model-len", "9"], "engine_args are for vLLM"),
     ],
 )
