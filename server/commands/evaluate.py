@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from server.commands.output import command, console, remark, write_json
 from server.commands.served import Server, elsewhere, here
@@ -22,7 +21,7 @@ from server.commands.workbench import ConfigOption, EmbedderOption, JsonOption, 
 from server.core.errors import ConfigurationError, EngineError
 from server.core.types import Body
 from server.evaluation.arms import LADDER
-from server.evaluation.comparison import Difference, Group, Measured, compare_runs
+from server.evaluation.comparison import Group, Measured
 from server.evaluation.datasets import Message
 from server.evaluation.judges.harm import HarmJudge
 from server.evaluation.judges.refusal import RefusalJudge
@@ -35,12 +34,11 @@ from server.evaluation.report import write_report
 from server.evaluation.rows import Row
 from server.evaluation.runner import Job, left_to_do, list_jobs, run_jobs
 from server.evaluation.runs import Head, Run, RunArm, RunMeasure, load_run, open_run
-from server.evaluation.tables import BETTER, WORSE, change_cell, format_number
+from server.evaluation.tables import format_number
 from server.settings import EngineKind, Settings, load_settings
 
 FAILED = 1
 _SHOWN_ERRORS = 3
-_TONES = {BETTER: "green", WORSE: "red", "": ""}
 _GREETING = (Message("user", "Hello."),)
 
 
@@ -89,7 +87,6 @@ def evaluate(
     judge_model: Annotated[str | None, typer.Option(help="Model that judges there.")] = None,
     judge_api_key: Annotated[str | None, typer.Option(help="For the server at --judge-url.")] = None,
     report_only: Annotated[Path | None, typer.Option(help="Ask nothing, and show the run in this folder.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="Run to compare with, of the same arms or of one arm.")] = None,
     prompts: PromptsOption = None,
     model: Annotated[str | None, typer.Option(help="Packaged model, folder or Hugging Face name.")] = None,
     served_name: Annotated[str | None, typer.Option(help="What the engine calls the model.")] = None,
@@ -108,9 +105,8 @@ def evaluate(
 
     Exit code 0 once all is asked, 1 where some of it failed: the same command tries that again.
     """
-    before = load_run(compare) if compare else None
     if report_only is not None:
-        _show(load_run(report_only), before, as_json=as_json)
+        _show(load_run(report_only), as_json=as_json)
         return
     flags = {name: value for name, value in context.params.items() if name in Settings.model_fields}
     settings = load_settings({**flags, "engine_args": context.args or None}, config)
@@ -132,7 +128,7 @@ def evaluate(
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # its processes log to the result otherwise
     with _one_fault():
         run = anyio.run(_run, wanted)
-    _show(run, before, as_json=as_json)
+    _show(run, as_json=as_json)
     if any(row.error for row in run.rows.values()):
         raise SystemExit(FAILED)
 
@@ -273,10 +269,9 @@ def _line(run: Run, measured: Measured, group: Group, figure: Figure) -> _Line:
     return _Line(group, figure, {arm: fmean(found.values()) for arm, found in values.items() if found})
 
 
-def _show(run: Run, before: Run | None, *, as_json: bool) -> None:
+def _show(run: Run, *, as_json: bool) -> None:
     """The figures, then the report, so that there is something to see where that cannot be written."""
     lines = _lines(run)
-    changes = compare_runs(before, run) if before else []
     failed = [row for row in run.rows.values() if row.error]
     if as_json:
         write_json(
@@ -285,36 +280,19 @@ def _show(run: Run, before: Run | None, *, as_json: bool) -> None:
                 "rows": len(run.rows),
                 "failed": len(failed),
                 "figures": [_line_json(line) for line in lines],
-                "changes": [asdict(change) for change in changes],
             }
         )
     else:
         console().print(_table(run, lines))
-        if changes:
-            console().print(_changes_table(changes))
     for row in failed[:_SHOWN_ERRORS]:
         remark(f"{row.key} failed: {row.error}")
     if failed:
         remark(f"{len(failed)} of {len(run.rows)} failed; the same command tries them again.")
-    remark(f"The report is {write_report(run, before=before)}.")
+    remark(f"The report is {write_report(run)}.")
 
 
 def _line_json(line: _Line) -> Body:
     return {**asdict(line.group), "set": line.group.title, "figure": line.figure.name, "means": line.means}
-
-
-def _changes_table(changes: Sequence[Difference]) -> Table:
-    table = Table(title="What changed, with 95 % intervals", title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in ("arm", "measure", "prompts", "figure"):
-        table.add_column(name, no_wrap=True)
-    for name in ("before", "after", "change", ""):
-        table.add_column(name, justify="right", no_wrap=True)
-    for item in changes:
-        change, unit = change_cell(item), item.figure.unit
-        names = (item.arm, item.group.measure, item.group.title, item.figure.name.replace("_", " "))
-        means = (format_number(item.before.mean, unit), format_number(item.after.mean, unit))
-        table.add_row(*names, *means, Text(change.text, _TONES[change.tone]), change.interval)
-    return table
 
 
 def _table(run: Run, lines: Sequence[_Line]) -> Table:

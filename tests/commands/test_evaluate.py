@@ -151,20 +151,6 @@ def test_a_run_is_shown_again_without_asking() -> None:
     assert Path("r/report.html").is_file()
 
 
-def test_two_runs_are_compared_over_what_both_were_asked() -> None:
-    run("--measure", "frontier", "--arm", "off", "--out", "before")
-    Path("script.yaml").write_text(SCRIPT.replace("bomb|", "how|"))
-    asked = ("--measure", "frontier", "--arm", "off", "--out", "after", "--compare", "before")
-    shown = run(*asked)
-    assert shown.exit_code == 0, shown.stderr
-    assert "What changed, with 95 % intervals" in shown.stdout
-    assert "What changed" in Path("after/report.html").read_text()
-    changes = json.loads(run(*asked, "--json").stdout)["changes"]
-    refused = next(change for change in changes if change["figure"]["name"] == "refused")
-    assert refused["before"]["mean"] < refused["after"]["mean"]
-    assert refused["change"]["low"] <= refused["change"]["mean"] <= refused["change"]["high"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -179,7 +165,6 @@ def test_two_runs_are_compared_over_what_both_were_asked() -> None:
         (["--url", "http://127.0.0.1:1", "--arm", "off"], "--arm changes prompt files"),
         (["--judge-url", "http://127.0.0.1:1"], "Give --judge-url and --judge-model together."),
         (["--report-only", "nowhere"], "nowhere/run.json is not the head of a run"),
-        (["--compare", "nowhere"], "nowhere/run.json is not the head of a run"),
         (["--max-model-len", "9"], "engine_args are for vLLM"),
     ],
 )
