@@ -14,8 +14,8 @@ from server.commands.output import command, console, remark, write_json
 from server.commands.workbench import JsonOption
 from server.core.errors import ConfigurationError
 from server.core.types import Body
-from server.evaluation.comparison import Difference, compare_runs
-from server.evaluation.report import summary_of, tell_differences, write_report
+from server.evaluation.comparison import Difference, compare_runs, summary_of, tell_differences
+from server.evaluation.report import write_report
 from server.evaluation.runs import load_run
 from server.evaluation.tables import BETTER, WORSE, Cell, change_cell, estimate_cell
 

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from server.core.errors import ConfigurationError
 from server.evaluation.measures.base import Figure
+from server.evaluation.measures.generated import GENERATED_FIGURES
 from server.evaluation.rows import Row
 from server.evaluation.runs import Run
 from server.evaluation.statistics import Estimate, Values, difference, estimate
+
+SUMMED_UP = frozenset({"stopped", "alignment_tokens", "latency"})
+"""Of the figures that every generated answer has, those that a summary shows."""
 
 COMPLETION_TOKENS = "completion_tokens"
 """A figure of every row whose engine tells it."""
@@ -87,6 +91,11 @@ class Difference:
         return (self.change.mean > 0) is higher_is_better
 
 
+def first_by_label(groups: Sequence[Group]) -> list[Group]:
+    """Of each label the first, which is over all sets."""
+    return list({group.label: group for group in reversed(groups)}.values())[::-1]
+
+
 def compare_values(arm: str, group: Group, figure: Figure, one: Values, other: Values) -> Difference:
     """`other` against `one`, over the keys that both have."""
     shared = one.keys() & other.keys()
@@ -121,6 +130,41 @@ def compare_runs(before: Run, after: Run) -> list[Difference]:
     if not found:
         raise ConfigurationError(f"compare: {before.folder} and {after.folder} have no answered prompt in common.")
     return found
+
+
+def summary_of(differences: Sequence[Difference]) -> list[Difference]:
+    """Those over all sets of a label, without most of what every generated answer has."""
+    groups: dict[tuple[str, Figure], list[Group]] = {}
+    for item in differences:
+        groups.setdefault((item.group.measure, item.figure), []).append(item.group)
+    return [
+        item
+        for item in differences
+        if item.group in first_by_label(groups[item.group.measure, item.figure])
+        if item.figure not in GENERATED_FIGURES or item.figure.name in SUMMED_UP
+    ]
+
+
+def tell_differences(before: Run, after: Run) -> list[str]:
+    """What two runs were asked otherwise, in words."""
+    one, other = before.head, after.head
+    found = [
+        f"{name} {getattr(one, name)} → {getattr(other, name)}"
+        for name in ("model", "icalign", "embedder")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    names = dict.fromkeys((*one.settings, *other.settings))
+    found += [
+        f"{name} {one.settings.get(name)} → {other.settings.get(name)}"
+        for name in names
+        if one.settings.get(name) != other.settings.get(name)
+    ]
+    profiles = {arm.id: arm.profile for arm in one.arms}
+    return found + [
+        f"arm {arm.id} {profiles[arm.id]} → {arm.profile}"
+        for arm in other.arms
+        if profiles.get(arm.id, arm.profile) != arm.profile
+    ]
 
 
 def _values_of(row: Row) -> Mapping[str, float]:

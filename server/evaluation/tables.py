@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from server.evaluation.comparison import Difference, Group, Measured
+from server.evaluation.comparison import Difference, Group, Measured, first_by_label
 from server.evaluation.measures.base import Figure, Unit
 from server.evaluation.statistics import Estimate, estimate
 
@@ -53,11 +53,6 @@ def columns_by_figure(measured: Measured, measure: str, figures: Sequence[Figure
         for figure in figures
         for group in first_by_label(measured.groups(measure, figure.name))
     ]
-
-
-def first_by_label(groups: Sequence[Group]) -> list[Group]:
-    """Of each label the first, which is over all sets."""
-    return list({group.label: group for group in reversed(groups)}.values())[::-1]
 
 
 def table_of(title: str, arms: Sequence[str], columns: Sequence[Column], measured: Measured) -> Table:

@@ -1,10 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server.core.errors import ConfigurationError
-from server.evaluation.comparison import COMPLETION_TOKENS, Difference, Group, Measured, compare_runs, compare_values
+from server.evaluation.comparison import (
+    COMPLETION_TOKENS,
+    Difference,
+    Group,
+    Measured,
+    compare_runs,
+    compare_values,
+    summary_of,
+    tell_differences,
+)
 from server.evaluation.measures.base import Figure
+from server.evaluation.runs import RunArm
 from server.evaluation.statistics import EMPTY
 from tests.evaluation.made import NUM_PROMPTS, make_row, make_run, make_values
 
@@ -80,3 +91,25 @@ def test_runs_that_share_nothing_cannot_be_compared(tmp_path: Path) -> None:
         compare_runs(one, tax)
     with pytest.raises(ConfigurationError, match="no arm of off, ours is among x, y"):
         compare_runs(one, arms)
+
+
+def test_what_two_runs_were_asked_otherwise_is_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["ours"], make_values({"off": 0.1, "ours": 1.0}), measures=["tax"])
+    head = replace(
+        run.head, model="other", settings={**run.head.settings, "seed": 4}, arms=[RunArm("ours", "ours", "ours@2")]
+    )
+    assert tell_differences(run, replace(run, head=head)) == [
+        "model tiny <model> → other",
+        "seed 3 → 4",
+        "arm ours ours@1 → ours@2",
+    ]
+
+
+def test_a_summary_is_over_all_sets(tmp_path: Path) -> None:
+    before = make_run(tmp_path / "a", ["off", "ours"], make_values({"off": 0.1, "ours": 1.0}), measures=["frontier"])
+    found = summary_of(compare_runs(before, before))
+    assert {(item.figure.name, item.group.title) for item in found if item.arm == "ours"} == {
+        ("refused", "all harmful"),
+        ("answered", "soups"),
+        *((name, title) for name in ("stopped", "alignment_tokens", "latency") for title in ("all harmful", "soups")),
+    }

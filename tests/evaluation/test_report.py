@@ -2,16 +2,14 @@ import base64
 import hashlib
 import re
 import sys
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from server.core.errors import ConfigurationError
-from server.evaluation.comparison import compare_runs
-from server.evaluation.report import REPORT, summary_of, tell_differences, write_report
-from server.evaluation.runs import RunArm, load_run
+from server.evaluation.report import REPORT, write_report
+from server.evaluation.runs import load_run
 from tests.evaluation.made import SETS, make_row, make_run, make_values
 
 LADDER = {"off": 0.1, "constant": 0.3, "random": 0.5, "topk": 0.7, "ours": 1.0}
@@ -159,29 +157,14 @@ def test_a_report_can_begin_with_what_changed(tmp_path: Path) -> None:
     assert "nothing but chance" in page.text
 
 
-def test_what_two_runs_were_asked_otherwise_is_told(tmp_path: Path) -> None:
-    run = make_run(tmp_path, ["ours"], make_values(LADDER), measures=["tax"])
-    head = replace(
-        run.head, model="other", settings={**run.head.settings, "seed": 4}, arms=[RunArm("ours", "ours", "ours@2")]
-    )
-    assert tell_differences(run, replace(run, head=head)) == [
-        "model tiny <model> → other",
-        "seed 3 → 4",
-        "arm ours ours@1 → ours@2",
-    ]
-
-
-def test_a_summary_is_over_all_sets(tmp_path: Path) -> None:
-    before = make_run(tmp_path / "a", ["off", "ours"], make_values(LADDER), measures=["frontier"])
-    found = summary_of(compare_runs(before, before))
-    assert {(item.figure.name, item.group.title) for item in found if item.arm == "ours"} == {
-        ("refused", "all harmful"),
-        ("answered", "soups"),
-        *((name, title) for name in ("stopped", "alignment_tokens", "latency") for title in ("all harmful", "soups")),
-    }
-
-
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'icalign\[eval\]'"):
         write_report(make_run(tmp_path, ["ours"], make_values(LADDER), measures=["frontier"]))
+
+
+def test_where_nothing_was_refused_no_share_of_it_stays(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["ours"], make_values({"ours": 0.0}), measures=["attacks"])
+    page = page_of(write_report(run))
+    assert "of the refusal stays under attack" not in page.text
+    assert "not measured" in page.text
