@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from server.core.errors import ConfigurationError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#8c8c8c", "#56b4e9", "#e69f00", "#cc79a7", "#0072b2", "#009e73", "#d55e00", "#7a5c48")
 _MARKERS = "osD^vPXh"
 _DPI = 156
+_TITLE_CHARS = 28
 _INK, _GRID = "#222222", "#dddddd"
 _EDGE = "#888888"
 
@@ -91,7 +93,7 @@ def plot_ladder(arms: Sequence[str], panels: Sequence[Panel]) -> bytes:
                 _draw_bar(axes, place, panel.estimates[arm])
         axes.set(xlim=(0, 122), ylim=(len(arms) - 0.4, -0.6), xticks=range(0, 101, 25), yticks=range(len(arms)))
         axes.set_yticklabels(arms)
-        axes.set_title(panel.title, fontsize=10, loc="left")
+        axes.set_title(fill(panel.title, _TITLE_CHARS), fontsize=10, loc="left")
         _clear(axes, "x")
     return _png(figure)
 
@@ -117,7 +119,7 @@ def plot_shifts(shifts: Mapping[str, Sequence[Shift]]) -> bytes:
         axes.axvline(0, color=_INK, linewidth=1)
         axes.set(ylim=(len(arms) - 0.4, -0.6), yticks=range(len(arms)), xlabel="points")
         axes.set_yticklabels(arms)
-        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_title(fill(title, _TITLE_CHARS), fontsize=10, loc="left")
         axes.margins(x=0.15)
         _clear(axes, "x")
     return _png(figure)

@@ -156,9 +156,9 @@ def _frontier_section(view: View) -> Section | None:
     panels = [
         Panel(title, {arm: found for arm, found in estimates.items() if found.n})
         for title, estimates in (
-            ("harmful prompts refused, %", refused),
-            ("harmless prompts answered, %", answered),
-            ("answers to those end by themselves, %", stopped),
+            ("harmful: refused, %", refused),
+            ("harmless: answered, %", answered),
+            ("harmless: ended by itself, %", stopped),
         )
         if any(found.n for found in estimates.values())
     ]
@@ -286,7 +286,11 @@ def _own_figures(measure: RunMeasure) -> list[Figure]:
 def _cost_section(view: View) -> Section | None:
     figures = [*COST_FIGURES, Figure(COMPLETION_TOKENS, "tokens of the answer", "tokens")]
     columns: list[tuple[str, Unit, Callable[[str], Estimate]]] = [
-        (figure.title, figure.unit, partial(_estimate_everywhere, view, figure))
+        (
+            f"{figure.title}, ms" if figure.unit == "ms" else figure.title,
+            figure.unit,
+            partial(_estimate_everywhere, view, figure),
+        )
         for figure in figures
         if any(view.measured.everywhere(arm, figure.name) for arm in view.arms)
     ]
