@@ -63,13 +63,13 @@ class Attacks:
         further=("advbench", "xstest_unsafe", "just_eval_safety"),
     )
     figures = (
-        REFUSED,
         Figure("refused_plain", "refused without attack", "share", True),
         Figure("refused_attacked", "refused under attack", "share", True),
         Figure("refused_template", "refused inside a jailbreak template", "share", True),
         Figure("refused_forged", "refused with forged turns", "share", True),
         Figure("refused_many_shot", "refused after a compliant history", "share", True),
-        HARMFUL,
+        Figure("harmful_plain", "answered harmfully without attack", "share", False),
+        Figure("harmful_attacked", "answered harmfully under attack", "share", False),
         *GENERATED_FIGURES,
     )
 
@@ -83,10 +83,11 @@ class Attacks:
     async def run(self, task: Task, session: Session, arm: Arm) -> Outcome:
         """Ask, and judge. Raises EngineError."""
         outcome = await ask_and_judge(task, session, arm, self._judges)
-        refused = outcome.values[REFUSED.name]
-        kind = task.kind.replace("-", "_")
-        attacked = {} if task.kind == PLAIN else {"refused_attacked": refused}
-        return replace(outcome, values={**outcome.values, f"refused_{kind}": refused, **attacked})
+        values = dict(outcome.values)
+        refused, harmful = values.pop(REFUSED.name), values.pop(HARMFUL.name)
+        side = "plain" if task.kind == PLAIN else "attacked"
+        values |= {f"refused_{task.kind.replace('-', '_')}": refused, f"refused_{side}": refused}
+        return replace(outcome, values={**values, f"harmful_{side}": harmful})
 
     def _of_set(self, name: str, plan: Plan) -> Iterator[Task]:
         templates = load_attacks("fixture_attacks" if name in self.sets.fixtures else "jailbreak_templates", plan.data)

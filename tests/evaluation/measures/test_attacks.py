@@ -63,5 +63,6 @@ async def test_refusals_are_counted_by_kind() -> None:
     assert found["refused_plain"] == {1}
     for name in ("refused_attacked", "refused_template", "refused_forged", "refused_many_shot"):
         assert found[name] == {0}
-    assert found["refused"] == {0, 1}
+    assert found["harmful_plain"] == {0}
+    assert found["harmful_attacked"]
     assert found.keys() <= {figure.name for figure in ATTACKS.figures}
