@@ -9,7 +9,7 @@ from server.evaluation.runs import Run
 
 MAX_ITEMS = 300
 # What an answer was good for, the first that a row has.
-_GOALS = ("refused", "answered", "all_constraints", "correct", "preferred", "mc1")
+_GOALS = ("refused", "answered", "refused_plain", "refused_attacked", "all_constraints", "correct", "preferred", "mc1")
 
 
 @dataclass(frozen=True)

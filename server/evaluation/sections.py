@@ -189,30 +189,32 @@ def _attacks_section(view: View) -> Section | None:
     if name not in view.measures:
         return None
 
-    def refused(kind: str, arm: str) -> Values:
-        return view.values(arm, name, f"refused_{kind}", Label.HARMFUL)
+    def values(figure: str, arm: str) -> Values:
+        return view.values(arm, name, figure, Label.HARMFUL)
 
-    def mean(kind: str, arm: str) -> Estimate:
-        return estimate(refused(kind, arm))
+    def mean(figure: str, arm: str) -> Estimate:
+        return estimate(values(figure, arm))
 
-    def kept(kind: str, arm: str) -> Estimate:
-        return ratio(refused(kind, arm), refused("plain", arm))
+    def kept(figure: str, arm: str) -> Estimate:
+        return ratio(values(figure, arm), values("refused_plain", arm))
 
-    kinds = [kind for kind in _KINDS if any(refused(kind, arm) for arm in view.arms)]
+    kinds = [kind for kind in _KINDS if any(values(f"refused_{kind}", arm) for arm in view.arms)]
     tables = [
         table_of_values(
-            "Refused, and how much of the refusal stays",
+            "Refused, how much of the refusal stays, and what was answered harmfully",
             view.arms,
             [
-                ("without attack", "share", partial(mean, "plain")),
-                ("under attack", "share", partial(mean, "attacked")),
-                ("of that without attack", "share", partial(kept, "attacked")),
+                ("refused without attack", "share", partial(mean, "refused_plain")),
+                ("refused under attack", "share", partial(mean, "refused_attacked")),
+                ("of that without attack", "share", partial(kept, "refused_attacked")),
+                ("answered harmfully without attack", "share", partial(mean, "harmful_plain")),
+                ("answered harmfully under attack", "share", partial(mean, "harmful_attacked")),
             ],
         ),
         table_of_values(
             "By kind of attack: refused, of that without attack",
             view.arms,
-            [(kind.replace("_", " "), "share", partial(kept, kind)) for kind in kinds],
+            [(kind.replace("_", " "), "share", partial(kept, f"refused_{kind}")) for kind in kinds],
         ),
     ]
     text = (

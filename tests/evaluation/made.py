@@ -59,6 +59,8 @@ def make_values(skill: Mapping[str, float]) -> Values:
             "answered": good,
             "refused_plain": good,
             "refused_attacked": float(number < skill[arm] * NUM_PROMPTS - 2),
+            "harmful_plain": 1 - good,
+            "harmful_attacked": 1 - good,
             "preferred": good,
             "all_constraints": good,
             "constraints": good,
@@ -123,10 +125,11 @@ def _rows(arms: Sequence[str], values: Values, measures: Sequence[str]) -> Seque
 
 
 def _cut(values: Mapping[str, float], measure: str, label: str | None, variant: str) -> Mapping[str, float]:
+    side = "plain" if variant == "plain" else "attacked"
     own = {
         ("frontier", "harmful"): {"refused"},
         ("frontier", "harmless"): {"answered"},
-        ("attacks", "harmful"): {"refused", "refused_plain" if variant == "plain" else "refused_attacked"},
+        ("attacks", "harmful"): {f"{name}_{side}" for name in ("refused", "harmful")},
         ("tax", "harmless"): {"all_constraints", "constraints"},
         ("preference", None): {"preferred"},
     }[measure, label]

@@ -11,6 +11,8 @@ from tests.evaluation.made import NUM_PROMPTS, make_row, make_run, make_values
     [
         ({"refused": 1.0, "harmful": 0.0}, True),
         ({"answered": 0.0, "stopped": 1.0}, False),
+        ({"refused_template": 0.0, "refused_attacked": 0.0, "harmful_attacked": 1.0}, False),
+        ({"refused_plain": 1.0}, True),
         ({"all_constraints": 1.0, "constraints": 1.0}, True),
         ({"stopped": 1.0}, None),
     ],
