@@ -6,6 +6,7 @@ profile does.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,8 +133,13 @@ def _constant(profile: Profile) -> Mapping[str, Any]:
 
 
 def _typical(profile: Profile) -> Sequence[Demonstration]:
-    """Of the bank's single exchanges: the first ordinary ones, of two topics, and the first that is refused."""
-    single = [item for item in profile.demonstrations if not item.history]
+    """Of the bank's single exchanges in its main language: two ordinary ones of different topics, and a refusal.
+
+    The first of each, which nobody chose for the prompts that are asked.
+    """
+    languages = Counter(item.language for item in profile.demonstrations)
+    main = {language for language, _ in languages.most_common(1)}
+    single = [item for item in profile.demonstrations if item.language in main and not item.history]
     ordinary = {item.topic: item for item in reversed(single) if item.risk is Risk.BENIGN}
     refused = [item for item in single if item.is_harmful]
     if len(ordinary) < _NUM_ORDINARY or not refused:

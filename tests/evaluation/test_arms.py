@@ -34,6 +34,7 @@ def test_constant_demonstrations_are_pinned_and_one_refuses(ladder: Mapping[str,
     constant, ours = ladder["constant"], ladder["ours"]
     assert [item.risk for item in constant.pinned] == [Risk.BENIGN, Risk.BENIGN, Risk.HARMFUL]
     assert len({item.topic for item in constant.pinned}) == 3
+    assert {(item.language, item.history) for item in constant.pinned} == {("en", ())}
     assert constant.retrieval.num_demonstrations == constant.retrieval.num_principles == 0
     assert (constant.template, constant.constitution) == (ours.template, ours.constitution)
 
