@@ -50,7 +50,7 @@ def compare(
         out.print(Text(f"{before} → {after}: {'; '.join(told) or 'asked the same'}"))
         out.width = max(out.width, _WIDTH)
         out.print(_table(shown))
-        out.print("* the interval excludes zero")
+        out.print("* over ten prompts or more, and the interval excludes zero")
     if report is not None:
         remark(f"The report is in {write_report(new, report, before=old)}.")
 

@@ -20,6 +20,8 @@ Values: TypeAlias = Mapping[Key, float]
 
 Z_95 = 1.959963984540054
 NUM_DRAWS = 2000
+MIN_PROMPTS = 10
+"""Fewer tell nothing about a difference."""
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Places: TypeAlias = NDArray[np.int32] | NDArray[np.intp]
@@ -38,8 +40,11 @@ class Estimate:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero: for differences, whether there is one."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval lies on one side of zero: for differences, whether there is one.
+
+        Of a handful of prompts it says nothing: a percentile bootstrap is too narrow then (Hesterberg 2015).
+        """
+        return self.num_prompts >= MIN_PROMPTS and (self.low > 0 or self.high < 0)
 
 
 EMPTY = Estimate(0, 0, float("nan"), float("nan"), float("nan"))

@@ -117,6 +117,13 @@ def test_only_shared_keys_are_compared() -> None:
     assert not EMPTY.excludes_zero
 
 
+def test_a_handful_of_prompts_decides_nothing() -> None:
+    few, enough = (difference(values(*[1, 2] * n), values(*[0] * 2 * n)) for n in (4, 5))
+    assert min(few.low, enough.low) > 0
+    assert not few.excludes_zero
+    assert enough.excludes_zero
+
+
 def test_no_difference_among_few_is_not_certain() -> None:
     found = difference(values(*[1] * 20), values(*[1] * 20))
     assert (found.mean, found.low, found.high) == pytest.approx((0, -0.1611, 0.1611), abs=5e-5)
