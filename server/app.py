@@ -138,7 +138,7 @@ def load_library(
     return Library(
         ProfileStore(settings.prompts),
         retrievers,
-        default_profile=settings.default_profile or _default_profile(settings),
+        default_profile=default_profile_for(settings),
         required=required,
         num_versions=settings.keep_versions,
     )
@@ -151,9 +151,10 @@ def model_location(settings: Settings, report: Report) -> str:
     return settings.model
 
 
-def _default_profile(settings: Settings) -> str:
+def default_profile_for(settings: Settings) -> str:
+    """The profile of requests that name none: as configured, else what fits the model."""
     packaged = PACKAGED_MODELS.get(settings.model) if settings.engine is EngineKind.VLLM else None
-    return packaged.profile if packaged else "default"
+    return settings.default_profile or (packaged.profile if packaged else "default")
 
 
 def load_tokenizer_for(settings: Settings, report: Report) -> Tokenizer:

@@ -17,7 +17,9 @@ from fastapi import FastAPI
 from server.api.admission import Admission
 from server.api.starting import starting
 from server.commands.check import check
+from server.commands.compare import compare
 from server.commands.diff import diff
+from server.commands.evaluate import evaluate
 from server.commands.new import new
 from server.commands.output import fail, remark
 from server.commands.render import render
@@ -100,7 +102,9 @@ app.command()(diff)
 app.command()(render)
 app.command()(retrieve)
 app.command("test")(run_tests)
+app.command("eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(evaluate)
 app.command()(check)
+app.command()(compare)
 app.command()(schema)
 app.add_typer(new, name="new")
 

@@ -1,0 +1,110 @@
+"""The servers that `icalign eval` asks: one that runs elsewhere, or applications of this process over one engine."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from server.app import build_engine, create_app, default_profile_for, load_embedder
+from server.commands.output import remark
+from server.core.errors import ConfigurationError
+from server.core.types import Rendering
+from server.engine.base import Engine, EngineReply, EngineRequest
+from server.evaluation.arms import CHANCE, LADDER, Arm, ChanceEmbedder, load_arm, profile_arm, with_arms
+from server.evaluation.session import HttpSession, default_profile_at, first_model
+from server.profiles.store import load_profiles
+from server.settings import EngineKind, Settings
+
+_TIMEOUT_S = 600.0
+# Without it vLLM does not say what of a prompt was cached.
+_TELLS_CACHED = "--enable-prompt-tokens-details"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Whom to ask, and under which arms."""
+
+    session: HttpSession
+    arms: Sequence[Arm]
+
+
+@asynccontextmanager
+async def elsewhere(url: str, api_key: str | None, profiles: Sequence[str]) -> AsyncIterator[Server]:
+    """The icalign server at `url`, with `profiles` of its own; without any, `off` and its default.
+
+    Raises EngineError where it does not answer.
+    """
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    base = url.rstrip("/").removesuffix("/v1")
+    async with httpx.AsyncClient(base_url=base, headers=headers, timeout=_TIMEOUT_S) as client:
+        model = await first_model(client)
+        names = profiles or ["off", await default_profile_at(client)]
+        yield Server(HttpSession({None: client}, model), [profile_arm(name, name) for name in dict.fromkeys(names)])
+
+
+@asynccontextmanager
+async def here(settings: Settings, profiles: Sequence[str], arms: Sequence[str], seed: int) -> AsyncIterator[Server]:
+    """Applications over the engine of `settings`: one for each embedder that arms compare texts with.
+
+    `arms` are steps of the ladder to the first of `profiles`, or changes of it. Raises ConfigurationError and
+    EngineStartError.
+    """
+    chosen = _choose(settings, profiles, arms)
+    own = load_embedder(settings, remark)
+    with with_arms(settings.prompts, chosen) as prompts:
+        changed = {"prompts": prompts, "watch_prompts": False, "api_keys": [], "engine_args": _engine_args(settings)}
+        settings = settings.model_copy(update=changed)
+        engine = build_engine(settings, remark)
+        embedders = {None: own, CHANCE: ChanceEmbedder(seed)}
+        apps = {
+            name: create_app(settings, engine=_Lent(engine), embedder=embedders[name], report=remark)
+            for name in dict.fromkeys((None, *(arm.embedder for arm in chosen)))
+        }
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(engine.running())
+            clients: dict[str | None, httpx.AsyncClient] = {}
+            for name, app in apps.items():
+                await stack.enter_async_context(app.router.lifespan_context(app))
+                transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+                client = httpx.AsyncClient(transport=transport, base_url="http://icalign", timeout=_TIMEOUT_S)
+                clients[name] = await stack.enter_async_context(client)
+            yield Server(HttpSession(clients, await first_model(clients[None])), chosen)
+
+
+def _engine_args(settings: Settings) -> list[str]:
+    is_silent = settings.engine is EngineKind.VLLM and _TELLS_CACHED not in settings.engine_args
+    return [*settings.engine_args, *([_TELLS_CACHED] if is_silent else [])]
+
+
+def _choose(settings: Settings, names: Sequence[str], steps: Sequence[str]) -> list[Arm]:
+    """The arms that are named; else the profiles that are, if several; else the ladder up to the one profile."""
+    profiles = load_profiles(settings.prompts)
+    first, *others = names or [default_profile_for(settings)]
+    if unknown := [name for name in (first, *others) if name not in profiles]:
+        raise ConfigurationError(f"profile: there is no {unknown[0]!r}; there are {', '.join(profiles)}.")
+    is_ladder = not others and profiles[first].rendering is not Rendering.NONE
+    steps = steps or (LADDER if is_ladder else ())
+    arms = [load_arm(step, profiles[first]) for step in steps] or [profile_arm(first, first)]
+    arms += [profile_arm(name, name) for name in others]
+    ids = [arm.id for arm in arms]
+    if repeated := [name for name in ids if ids.count(name) > 1]:
+        raise ConfigurationError(f"arm: {repeated[0]!r} is given twice.")
+    return arms
+
+
+class _Lent:
+    """An engine that runs already, for an application that would start it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        yield
+
+    def open(self, request: EngineRequest) -> AbstractAsyncContextManager[EngineReply]:
+        return self._engine.open(request)
+
+    async def check(self) -> None:
+        await self._engine.check()
