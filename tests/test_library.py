@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
         (folder / kind).mkdir(parents=True, exist_ok=True)
         (folder / kind / name).write_bytes((PROMPTS / kind / name).read_bytes())
     text = (folder / "profiles" / "default.yaml").read_text("utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("demonstrations:")]
+    lines = [line for line in text.splitlines() if not line.startswith(("demonstrations:", "risk:"))]
     (folder / "profiles" / "default.yaml").write_text("\n".join([*lines, "demonstrations: [maths]", ""]), "utf-8")
     return folder
 

@@ -222,7 +222,7 @@ def test_a_prompt_that_does_not_fit_the_window_is_found(check: Check) -> None:
             5,
             "boil-egg (demonstrations/talk.yaml:20)",
         ),
-        ("On banks", "TODO: say", "placeholder", "error", 2, "still to be written"),
+        ("On banks.", "'TODO: say'", "placeholder", "error", 2, "still to be written"),
     ],
 )
 def test_doubtful_messages_are_found(
