@@ -81,6 +81,6 @@ def test_a_profile_that_extends_another_repeats_nothing_and_takes_out_by_null() 
 
 def test_fields_say_what_they_are() -> None:
     for schema in schemas().values():
-        nested = [schema, *(item for item in schema["$defs"].values() if "properties" in item)]
+        nested = [schema, *(item for item in schema.get("$defs", {}).values() if "properties" in item)]
         silent = [name for owner in nested for name, field in owner["properties"].items() if "description" not in field]
         assert set(silent) <= {"user", "assistant"}
