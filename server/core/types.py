@@ -87,6 +87,14 @@ class Placement(StrEnum):
     SYSTEM = "system"
 
 
+class Order(StrEnum):
+    """In which order retrieved demonstrations stand in a prompt. The canonical one is the bank's, whatever is asked."""
+
+    NEAREST_LAST = "nearest_last"
+    NEAREST_FIRST = "nearest_first"
+    CANONICAL = "canonical"
+
+
 @dataclass(frozen=True)
 class Principle:
     """One normative sentence. `pinned` ones are in every prompt; others are retrieved by `when` on their `routes`.
@@ -188,6 +196,7 @@ class Retrieval:
     num_neighbours: int
     thresholds: tuple[float, float]
     quotas: Mapping[Route, Mapping[Risk, int]]
+    order: Order = Order.NEAREST_LAST
 
 
 @dataclass(frozen=True)
@@ -233,7 +242,7 @@ class Scored(Generic[T]):
 
 @dataclass(frozen=True)
 class Selection:
-    """What retrieval chose for one request. `demonstrations` are in prompt order: the most similar last."""
+    """What retrieval chose for one request. `demonstrations` are in prompt order."""
 
     risk: float
     route: Route

@@ -19,7 +19,7 @@ _OPTIONAL = ("principles", "retrieved_principles", "demonstrations", "system", "
 
 
 def demonstrated(selection: Selection) -> list[Exchange]:
-    """Pinned demonstrations first, since they are constant; then the retrieved ones, the most similar last."""
+    """Pinned demonstrations first, since they are constant; then the retrieved ones, in the profile's order."""
     items: Iterable[Demonstration] = (*selection.pinned, *(scored.item for scored in selection.demonstrations))
     return [exchange for item in items for exchange in item.exchanges]
 

@@ -54,8 +54,9 @@ def _dispensable(selection: Selection, profile: Profile) -> Iterator[Demonstrati
 
 def _items(selection: Selection, part: Part) -> list[Demonstration | Principle]:
     if part is Part.RETRIEVED:
+        demonstrations = sorted(selection.demonstrations, key=lambda scored: scored.similarity)
         principles = sorted(selection.retrieved_principles, key=lambda scored: scored.similarity)
-        return [*(scored.item for scored in selection.demonstrations), *(scored.item for scored in principles)]
+        return [*(scored.item for scored in demonstrations), *(scored.item for scored in principles)]
     if part is Part.PINNED:
         return list(selection.pinned[::-1])
     last_first: list[Principle] = sorted(selection.principles[::-1], key=lambda item: item.weight)  # noqa: C415 - stable

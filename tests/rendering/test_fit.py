@@ -52,6 +52,11 @@ def test_the_retrieved_goes_before_the_pinned_and_the_constitution_last() -> Non
     ]
 
 
+def test_the_least_similar_goes_first_in_any_order() -> None:
+    nearest_first = replace(ALL, demonstrations=ALL.demonstrations[::-1])
+    assert fit(nearest_first, PROFILE, 1, len).demonstrations == ("far",)
+
+
 def test_a_profile_keeps_what_it_does_not_let_go() -> None:
     fitted = fit(ALL, allowing(Part.RETRIEVED), 10_000, len)
     assert remaining(fitted.selection) == ["kind", "clear", "first"]
