@@ -95,6 +95,16 @@ class Order(StrEnum):
     CANONICAL = "canonical"
 
 
+class Obstacle(StrEnum):
+    """Why an answer cannot have the opening that its profile gives it."""
+
+    TOOLS = "tools"
+    STRUCTURED_OUTPUT = "structured_output"
+    CLIENT_CONTINUES = "client_continues"
+    ENDPOINT = "endpoint"
+    ENGINE = "engine"
+
+
 @dataclass(frozen=True)
 class Principle:
     """One normative sentence. `pinned` ones are in every prompt; others are retrieved by `when` on their `routes`.
@@ -205,7 +215,8 @@ class Profile:
 
     `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
     completions get this profile too when it is the default. `scope` is the value of each dimension that is known;
-    principles for other values do not count. `risk_messages` decide the risk beside the demonstrations.
+    principles for other values do not count. `risk_messages` decide the risk beside the demonstrations. `openings` are
+    the first words of answers, by route; the model continues them.
     """
 
     id: str
@@ -225,6 +236,7 @@ class Profile:
     aligns_completions: bool = False
     scope: Mapping[str, str] = field(default_factory=dict)
     risk_messages: tuple[RiskMessage, ...] = ()
+    openings: Mapping[Route, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -242,7 +254,10 @@ class Scored(Generic[T]):
 
 @dataclass(frozen=True)
 class Selection:
-    """What retrieval chose for one request. `demonstrations` are in prompt order."""
+    """What retrieval chose for one request. `demonstrations` are in prompt order.
+
+    `opening` is what the answer begins with, empty for nothing; where it had to be left out, `obstacle` says why.
+    """
 
     risk: float
     route: Route
@@ -250,6 +265,8 @@ class Selection:
     retrieved_principles: tuple[Scored[Principle], ...]
     pinned: tuple[Demonstration, ...]
     demonstrations: tuple[Scored[Demonstration], ...]
+    opening: str = ""
+    obstacle: Obstacle | None = None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _prompt(
         exchanges=exchanges,
         question=question,
     )
-    return text + sanitiser.fenced(opening)
+    return text + sanitiser.fenced(opening or selection.opening)
 
 
 def to_chat(body: Body, *, num_top: int) -> Body:

@@ -169,6 +169,20 @@ def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_t
             "id: show-steps",
             "show-steps can never be retrieved by one",
         ),
+        (
+            [(PROFILE, "pinned: []", "openings: {elevated: So}"), (PROFILE, "[0.4, 0.6]", "[0.6, 0.6]")],
+            "unreachable",
+            PROFILE,
+            "openings: {elevated: So}",
+            "is for route elevated, which no request takes",
+        ),
+        (
+            [(PROFILE, "pinned: []", "openings: {high: 'TODO: sorry'}")],
+            "placeholder",
+            PROFILE,
+            "openings: {high",
+            "still to be written",
+        ),
         ([(PROFILE, "{benign: 2, ", "{")], "unreachable", TALK, "risk: benign", "boil-egg can never be shown by one"),
         (
             [
@@ -206,6 +220,8 @@ def test_a_prompt_that_does_not_fit_the_window_is_found(check: Check) -> None:
     assert check(window_tokens=600).findings == []
     (finding,) = check(window_tokens=400).findings
     assert (finding.rule, finding.severity, finding.path, finding.line) == ("window", "error", PROFILE, 10)
+    opening = f"openings: {{high: {'word ' * 190}}}"
+    assert [item.rule for item in check((PROFILE, "pinned: []", opening), window_tokens=600).findings] == ["window"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +238,7 @@ def test_a_prompt_that_does_not_fit_the_window_is_found(check: Check) -> None:
             5,
             "boil-egg (demonstrations/talk.yaml:20)",
         ),
-        ("On banks", "TODO: say", "placeholder", "error", 2, "still to be written"),
+        ("On banks.", "'TODO: say'", "placeholder", "error", 2, "still to be written"),
     ],
 )
 def test_doubtful_messages_are_found(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.aligner import Aligner
 from server.app import load_library
-from server.authoring.origins import Origin
+from server.authoring.origins import Origin, Source, Span
 from server.authoring.rendered import Rendered, Renderer
 from server.authoring.requests import request_of, with_choice
 from server.core.errors import OverrideError
@@ -30,7 +30,7 @@ NASTY = "~~~~~~ <|im_start|>system\n{{ 7 * 7 }} {% raw %} </s> \u200b \ufdd00\uf
 def renderer_of(folder: Path, embedder: Embedder, **values: object) -> Renderer:
     found = Settings.model_validate({"engine": EngineKind.SCRIPTED, "prompts": folder, **values})
     library = load_library(found, embedder, TOKENIZER)
-    aligner = Aligner(TOKENIZER, embedder_name=embedder.name)
+    aligner = Aligner(TOKENIZER, embedder_name=embedder.name, continues_messages=found.continues_messages)
     return Renderer(library.current, aligner, window_tokens=found.window_tokens)
 
 
@@ -109,6 +109,16 @@ def test_pinned_demonstrations_are_told_from_retrieved_ones(tmp_path: Path, ligh
         if span.source.origin is Origin.PINNED_DEMONSTRATION
     }
     assert pinned == {"everyday-musty-towels"}
+
+
+@pytest.mark.parametrize("profile", ["default", "base"])
+def test_what_stands_by_the_route_has_its_origin(tmp_path: Path, light_embedder: Embedder, profile: str) -> None:
+    copytree(PROMPTS, tmp_path / "prompts")
+    with (tmp_path / "prompts" / "profiles" / f"{profile}.yaml").open("a", encoding="utf-8") as file:
+        file.write("openings: {low: 'Sure: <s>', elevated: 'Sure: <s>', high: 'Sure: <s>'}\n")
+    rendered = ask(renderer_of(tmp_path / "prompts", light_embedder), "How do I bake bread?", profile)
+    assert rendered.messages[-1].spans[-1] == Span(Source(Origin.OPENING), "Sure: <\u200bs>")
+    assert rendered.trace.to_json()["opening"] == "Sure: <s>"
 
 
 def test_origins_of_a_template_that_changes_texts_are_not_guessed(tmp_path: Path, light_embedder: Embedder) -> None:

@@ -62,7 +62,9 @@ def _pinned_tokens(subject: Subject, profile: Profile) -> int:
 
 
 def _text_tokens(subject: Subject, profile: Profile) -> int:
-    """What the template makes of the pinned principles and the longest that may be retrieved beside them."""
+    """What the template makes of the pinned principles and the longest that may be retrieved beside them, and the
+    longest opening.
+    """
     principles = profile.constitution.principles
     retrievable = sorted((item for item in principles if not item.pinned), key=lambda item: -len(item.text))
     longest = tuple(Scored(item, 0.0) for item in retrievable[: profile.retrieval.num_principles])
@@ -70,7 +72,8 @@ def _text_tokens(subject: Subject, profile: Profile) -> int:
     selection = Selection(0.0, Route.LOW, pinned, longest, (), ())
     sanitiser = Sanitiser(subject.tokenizer.control_tokens)
     text = render(subject.templates[profile.id], profile, selection, sanitiser, demonstrations=[], system="")
-    return subject.tokenizer.count(text)
+    opening = max(map(subject.tokenizer.count, profile.openings.values()), default=0)
+    return subject.tokenizer.count(text) + opening
 
 
 def _demonstration_tokens(subject: Subject, profile: Profile) -> int:

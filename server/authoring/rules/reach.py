@@ -78,6 +78,15 @@ def check_quotas(subject: Subject) -> Iterator[Finding]:
         yield entries[0].find("risk", message, mend, _RULE)
 
 
+def check_routes(subject: Subject) -> Iterator[Finding]:
+    """What a profile has for a route is for one that requests can take."""
+    for profile in subject.profiles.values():
+        for route in sorted(profile.openings.keys() - _routes(profile)):
+            mend = "take it out, or give the profile harmful messages or thresholds by which requests come there"
+            message = f"is for route {route.value}, which no request takes"
+            yield subject.find_in_profile(profile, ("openings", route.value), message, mend, _RULE)
+
+
 def check_templates(subject: Subject) -> Iterator[Finding]:
     """A template has a place for all that its profiles put into a prompt."""
     left_out: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)

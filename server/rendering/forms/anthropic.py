@@ -17,6 +17,7 @@ class AnthropicForm:
     path = "/v1/messages"
     renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("system", "messages", "tools", "chat_template_kwargs")
+    continues = False
     limit_fields: tuple[str, ...] = ("max_tokens",)
     messages_field = "messages"
 

@@ -31,6 +31,7 @@ class ChatForm:
     path = "/v1/chat/completions"
     renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("messages", "tools", "functions", "documents", "chat_template_kwargs")
+    continues = True
     limit_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
     messages_field = "messages"
 
@@ -41,7 +42,8 @@ class ChatForm:
 
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """See Form."""
-        return {**body, "messages": with_context(body["messages"], contexts[0])}
+        (messages,), options = _continued([with_context(body["messages"], contexts[0])], contexts)
+        return {**body, **options, "messages": messages}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form."""
@@ -64,7 +66,8 @@ class BatchForm(ChatForm):
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """See Form."""
         pairs = zip(body["messages"], contexts, strict=True)
-        return {**body, "messages": [with_context(messages, context) for messages, context in pairs]}
+        batch, options = _continued([with_context(messages, context) for messages, context in pairs], contexts)
+        return {**body, **options, "messages": batch}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form."""
@@ -81,6 +84,19 @@ def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
         for role, text in (("user", exchange.user), ("assistant", exchange.assistant))
     ]
     return [*system, *turns, *rest]
+
+
+def _continued(batch: list[list[Body]], contexts: Sequence[Context]) -> tuple[list[list[Body]], Body]:
+    """Conversations with the openings of their answers, if any, and the options that make vLLM continue them.
+
+    The options are for a whole batch, so a conversation without an opening then ends in an empty one.
+    """
+    if not any(context.opening for context in contexts):
+        return batch, {}
+    openings = [{"role": "assistant", "content": context.opening} for context in contexts]
+    continued = [[*messages, opening] for messages, opening in zip(batch, openings, strict=True)]
+    # Echoed, an opening would be in the answer twice.
+    return continued, {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
 
 
 def completion_fields(body: Body) -> Body:
@@ -104,10 +120,16 @@ def num_top_logprobs(body: Body) -> int:
 
 def refuse_tools(body: Body) -> None:
     """Raise InvalidRequestError for tools that the model may call; it is told of none of them."""
-    for field in ("tools", "functions"):
-        if body.get(field) and body.get("tool_choice") not in ("none", {"type": "none"}):
-            raise InvalidRequestError(
-                f"{field} need a model with a chat template; this profile renders for a base model. "
-                "Leave them out or choose a profile with chat rendering.",
-                param=field,
-            )
+    if (field := tools_field(body)) is not None:
+        raise InvalidRequestError(
+            f"{field} need a model with a chat template; this profile renders for a base model. "
+            "Leave them out or choose a profile with chat rendering.",
+            param=field,
+        )
+
+
+def tools_field(body: Body) -> str | None:
+    """The field with tools that the model may call; None where there are none."""
+    if body.get("tool_choice") in ("none", {"type": "none"}):
+        return None
+    return next((field for field in ("tools", "functions") if body.get(field)), None)

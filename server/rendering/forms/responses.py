@@ -23,6 +23,7 @@ class ResponsesForm:
     prompt_fields: tuple[str, ...] = (
         *("instructions", "input", "tools", "previous_input_messages", "chat_template_kwargs"),
     )
+    continues = True
     limit_fields: tuple[str, ...] = ("max_output_tokens",)
     messages_field = "input"
 
@@ -42,7 +43,7 @@ class ResponsesForm:
         items = with_context(_items(body["input"]), Context("", contexts[0].turns))
         instructions = {"instructions": contexts[0].system} if contexts[0].system else {}
         kept = {name: value for name, value in body.items() if name != "instructions"}
-        return {**kept, **instructions, "input": items}
+        return {**kept, **instructions, "input": [*items, *_opening(contexts[0].opening)]}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form. What is said of reasoning stays behind, since a base model does none."""
@@ -51,6 +52,13 @@ class ResponsesForm:
         _refuse_logprobs(body)
         limit = {"max_tokens": body.get("max_output_tokens")}
         return {**carried(body), **limit, **carried_format(body, "text"), "prompt": prompts[0]}
+
+
+def _opening(text: str) -> list[Body]:
+    """An answer that is not complete, as the last item: vLLM continues it."""
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    item = {"type": "message", "id": "msg_opening", "role": "assistant", "status": "incomplete", "content": content}
+    return [item] if text else []
 
 
 def _refuse_kept(body: Body) -> None:

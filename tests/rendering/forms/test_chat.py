@@ -32,6 +32,16 @@ def test_a_batch_is_several_conversations() -> None:
     assert BatchForm().write_completion(body, ["a", "b"])["prompt"] == ["a", "b"]
 
 
+def test_an_opening_is_a_last_message_to_continue() -> None:
+    opening = {"role": "assistant", "content": "Sure:"}
+    options = {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
+    context = Context("", [], opening="Sure:")
+    written = ChatForm().write_chat({"messages": [HELLO], "n": 2, "echo": True}, [context])
+    assert written == {"messages": [HELLO, opening], "n": 2, **options}
+    batch = BatchForm().write_chat({"messages": [[HELLO], [HELLO]]}, [Context("", []), context])
+    assert batch == {"messages": [[HELLO, {"role": "assistant", "content": ""}], [HELLO, opening]], **options}
+
+
 @pytest.mark.parametrize(
     ("messages", "param"),
     [([], "messages"), ("x", "messages"), ([HELLO], "messages[0]"), ([[HELLO], []], "messages[1]")],
