@@ -177,4 +177,6 @@ def _note(fitted: Sequence[Fitted], trace: Trace) -> None:
         "demonstrations": [identifier for item in fitted for identifier in item.demonstrations],
         "principles": [identifier for item in fitted for identifier in item.principles],
     }
+    if reminders := [route for item in fitted for route in item.reminders]:
+        lost["reminders"] = reminders
     trace.dropped = {kind: [*trace.dropped.get(kind, ()), *ids] for kind, ids in lost.items()}

@@ -35,7 +35,8 @@ _STYLES: Mapping[Origin, str] = {
     Origin.RETRIEVED_PRINCIPLE: "cyan",
     Origin.PINNED_DEMONSTRATION: "magenta",
     Origin.RETRIEVED_DEMONSTRATION: "green",
-    Origin.OPENING: "red",
+    Origin.REMINDER: "red",
+    Origin.OPENING: "bold red",
     Origin.CLIENT: "bold yellow",
     Origin.UNKNOWN: "",
 }

@@ -216,7 +216,7 @@ class Profile:
     `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
     completions get this profile too when it is the default. `scope` is the value of each dimension that is known;
     principles for other values do not count. `risk_messages` decide the risk beside the demonstrations. `openings` are
-    the first words of answers, by route; the model continues them.
+    the first words of answers, by route; the model continues them. `reminders` stand after the client's message.
     """
 
     id: str
@@ -237,6 +237,7 @@ class Profile:
     scope: Mapping[str, str] = field(default_factory=dict)
     risk_messages: tuple[RiskMessage, ...] = ()
     openings: Mapping[Route, str] = field(default_factory=dict)
+    reminders: Mapping[Route, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -256,7 +257,8 @@ class Scored(Generic[T]):
 class Selection:
     """What retrieval chose for one request. `demonstrations` are in prompt order.
 
-    `opening` is what the answer begins with, empty for nothing; where it had to be left out, `obstacle` says why.
+    `reminder` stands after the client's message, and `opening` is what the answer begins with; either may be empty.
+    Where the opening had to be left out, `obstacle` says why.
     """
 
     risk: float
@@ -265,6 +267,7 @@ class Selection:
     retrieved_principles: tuple[Scored[Principle], ...]
     pinned: tuple[Demonstration, ...]
     demonstrations: tuple[Scored[Demonstration], ...]
+    reminder: str = ""
     opening: str = ""
     obstacle: Obstacle | None = None
 

@@ -11,7 +11,7 @@ SLUG_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG_PATTERN, max_length=80)]
 SlugPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?-]+$", max_length=80)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
-Opening = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+RouteText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Aspect = Literal["helpful", "honest", "harmless", "respectful"]
 Overridable = Literal[
@@ -195,7 +195,9 @@ class ProfileFile(_File):
     """What a request may set for itself."""
     shrinks: list[Part] = Field(default_factory=lambda: list(Part))
     """What gives way where the prompt does not fit the model."""
-    openings: dict[Route, Opening] = Field(default_factory=dict)
+    reminders: dict[Route, RouteText] = Field(default_factory=dict)
+    """By route: a sentence or two that stand right after the client's last message."""
+    openings: dict[Route, RouteText] = Field(default_factory=dict)
     """By route: the first words of the answer, which the model is made to continue; it brings the space after them."""
     aligns_completions: bool = False
     """Whether plain completions get this profile too, when it is the default."""

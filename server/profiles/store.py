@@ -178,6 +178,7 @@ class _Builder:
             scope=file.scope,
             risk_messages=risk_messages,
             openings=file.openings,
+            reminders=file.reminders,
         )
         return replace(profile, version=_version(profile, bank_digest, risk_digest))
 

@@ -67,6 +67,7 @@ def _prompt(
         system=system,
         exchanges=exchanges,
         question=question,
+        reminder=selection.reminder,
     )
     return text + sanitiser.fenced(opening or selection.opening)
 

@@ -168,6 +168,7 @@ class Retriever:
             retrieved_principles=self._choose_principles(vector, route, profile),
             pinned=self._profile.pinned,
             demonstrations=tuple(self._scored(candidates, i) for i in arrange(chosen, settings.order)),
+            reminder=profile.reminders.get(route, ""),
             opening=profile.openings.get(route, ""),
         )
 

@@ -23,6 +23,9 @@ id: {id}
 extends: {extends}
 description: With all that a profile can have.
 retrieval: {{order: canonical}}
+reminders:
+  elevated: Weigh it well.
+  high: "Decline what does harm, ~~~~ kindly."
 openings:
   low: "Sure:"
   high: "I'm sorry, but I can't help with"
@@ -133,6 +136,7 @@ def test_every_conversation_gets_what_its_profile_chooses_for_it(served: Served,
     assert len(prompts) == len(asked.texts)
     for prompt, selection, text in zip(prompts, chosen, asked.texts, strict=True):
         check_prompt(prompt, profile, selection, text)
+        check_reminder(prompt, profile, selection.reminder, text)
     check_sampling(orjson.loads(engine.calls[0].content), profile, asked.body)
     assert response.headers["x-alignment-profile"] == profile.label
     is_opened = not (asked.path == "/v1/messages" and profile.rendering == "chat")
@@ -172,6 +176,21 @@ def check_prompt(prompt: str, profile: Profile, selection: Selection, text: str)
     others = [item for item in profile.demonstrations if item not in shown_ones]
     assert not any(item.assistant in prompt for item in others)
     assert prompt.rfind(text) > max(positions, default=-1)
+
+
+def check_reminder(prompt: str, profile: Profile, reminder: str, text: str) -> None:
+    """It stands right after the message, as the rendering writes it, and nowhere else."""
+    others = [
+        prompt.count(other.split(",", maxsplit=1)[0]) for other in profile.reminders.values() if other != reminder
+    ]
+    assert not any(others)
+    if not reminder:
+        assert "# Note\n" not in prompt
+    elif profile.rendering == "chat":
+        assert f"{text}\n\n{reminder}" in prompt
+    else:
+        fenced = reminder.replace("~~~~", "~~~\u200b~")
+        assert f"\n{text}\n~~~~\n\n# Note\n{fenced}\n\n# Answer:\n~~~~\n" in prompt
 
 
 def check_openings(prompts: Sequence[str], openings: Sequence[str], body: Body) -> None:
@@ -222,6 +241,7 @@ def check_trace(trace: Body, chosen: Sequence[Selection], openings: Sequence[str
     assert [each["risk"] for each in shown_ones] == [round(selection.risk, 4) for selection in chosen]
     for each, selection in zip(shown_ones, chosen, strict=True):
         assert [item["id"] for item in each["demonstrations"]] == [s.item.id for s in selection.demonstrations]
+    assert [each.get("reminder", "") for each in shown_ones] == [selection.reminder for selection in chosen]
     assert [each.get("opening", "") for each in shown_ones] == list(openings)
     left_out = ["opening_left_out" in each for each in shown_ones]
     assert left_out == [bool(s.opening) and not opening for s, opening in zip(chosen, openings, strict=True)]

@@ -177,6 +177,23 @@ def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_t
             "is for route elevated, which no request takes",
         ),
         (
+            [(PROFILE, "pinned: []", "reminders: {elevated: So}"), (PROFILE, "[0.4, 0.6]", "[0.6, 0.6]")],
+            "unreachable",
+            PROFILE,
+            "reminders: {elevated: So}",
+            "is for route elevated, which no request takes",
+        ),
+        (
+            [
+                (PROFILE, "pinned: []", "reminders: {high: So}\nsampling: {max_tokens: 9}"),
+                (PROFILE, "rendering: chat", "rendering: completion"),
+            ],
+            "left-out",
+            CHAT,
+            "System text",
+            "leaves out reminder",
+        ),
+        (
             [(PROFILE, "pinned: []", "openings: {high: 'TODO: sorry'}")],
             "placeholder",
             PROFILE,
@@ -220,8 +237,12 @@ def test_a_prompt_that_does_not_fit_the_window_is_found(check: Check) -> None:
     assert check(window_tokens=600).findings == []
     (finding,) = check(window_tokens=400).findings
     assert (finding.rule, finding.severity, finding.path, finding.line) == ("window", "error", PROFILE, 10)
-    opening = f"openings: {{high: {'word ' * 190}}}"
-    assert [item.rule for item in check((PROFILE, "pinned: []", opening), window_tokens=600).findings] == ["window"]
+
+
+@pytest.mark.parametrize("name", ["reminders", "openings"])
+def test_a_text_of_a_route_takes_its_part_of_the_window(check: Check, name: str) -> None:
+    text = f"{name}: {{high: {'word ' * 190}}}"
+    assert [item.rule for item in check((PROFILE, "pinned: []", text), window_tokens=600).findings] == ["window"]
 
 
 @pytest.mark.parametrize(

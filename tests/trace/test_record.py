@@ -34,8 +34,9 @@ def test_the_record_names_what_was_chosen_in_prompt_order() -> None:
     assert (body["placement"], body["tokens"]) == ("turns", {"alignment": 3})
 
 
-def test_it_tells_the_opening_or_why_there_is_none() -> None:
-    assert not {"opening", "opening_left_out"} & selection_json(SELECTION).keys()
+def test_it_tells_the_texts_of_the_route_or_why_one_is_not_there() -> None:
+    assert not {"reminder", "opening", "opening_left_out"} & selection_json(SELECTION).keys()
+    assert selection_json(replace(SELECTION, reminder="Be kind."))["reminder"] == "Be kind."
     assert selection_json(replace(SELECTION, opening="Sure:"))["opening"] == "Sure:"
     assert selection_json(replace(SELECTION, obstacle=Obstacle.TOOLS))["opening_left_out"] == "tools"
 

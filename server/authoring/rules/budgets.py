@@ -63,7 +63,7 @@ def _pinned_tokens(subject: Subject, profile: Profile) -> int:
 
 def _text_tokens(subject: Subject, profile: Profile) -> int:
     """What the template makes of the pinned principles and the longest that may be retrieved beside them, and the
-    longest opening.
+    longest reminder and opening.
     """
     principles = profile.constitution.principles
     retrievable = sorted((item for item in principles if not item.pinned), key=lambda item: -len(item.text))
@@ -72,8 +72,9 @@ def _text_tokens(subject: Subject, profile: Profile) -> int:
     selection = Selection(0.0, Route.LOW, pinned, longest, (), ())
     sanitiser = Sanitiser(subject.tokenizer.control_tokens)
     text = render(subject.templates[profile.id], profile, selection, sanitiser, demonstrations=[], system="")
-    opening = max(map(subject.tokenizer.count, profile.openings.values()), default=0)
-    return subject.tokenizer.count(text) + opening
+    count = subject.tokenizer.count
+    by_route = (profile.reminders, profile.openings)
+    return count(text) + sum(max(map(count, texts.values()), default=0) for texts in by_route)
 
 
 def _demonstration_tokens(subject: Subject, profile: Profile) -> int:

@@ -12,12 +12,13 @@ Conversation = list[Body]
 
 @dataclass(frozen=True)
 class Context:
-    """What a chat rendering puts around one conversation: a system text and exchanges as turns before it, and the
-    opening of the answer after it. Both texts may be empty.
+    """What a chat rendering puts around one conversation: a system text and exchanges as turns before it, a reminder
+    after the last message of its user, and the opening of the answer at its end. All texts may be empty.
     """
 
     system: str
     turns: Sequence[Exchange]
+    reminder: str = ""
     opening: str = ""
 
 

@@ -1,11 +1,12 @@
 """`/v1/chat/completions`, and vLLM's batch of conversations beside it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Rendering
 from server.rendering.forms.base import Context, Conversation
-from server.rendering.messages import check_messages, refuse_truncation, split_system
+from server.rendering.messages import TEXT_PARTS, check_messages, refuse_truncation, split_system, text_of
 
 _CHAT_ONLY = frozenset(
     {
@@ -74,8 +75,11 @@ class BatchForm(ChatForm):
         return {**completion_fields(body), "prompt": list(prompts)}
 
 
-def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
-    """System text, turns, and the client's messages after its leading system ones, which keep their order and form."""
+def with_context(messages: Sequence[Body], context: Context, *, text_type: str = "text") -> list[Body]:
+    """System text, turns, and the client's messages after its leading system ones, which keep their order and form.
+
+    The last one of its user ends with the reminder. `text_type` is what the endpoint calls a part that is text.
+    """
     _, rest = split_system(messages)
     system = [{"role": "system", "content": context.system}] if context.system else []
     turns = [
@@ -83,7 +87,28 @@ def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
         for exchange in context.turns
         for role, text in (("user", exchange.user), ("assistant", exchange.assistant))
     ]
-    return [*system, *turns, *rest]
+    return [*system, *turns, *_reminded(rest, context.reminder, text_type)]
+
+
+def _reminded(messages: Sequence[Body], reminder: str, text_type: str) -> Sequence[Body]:
+    """`messages` with a further paragraph in the last one in which the user says something, if there is a user."""
+    users = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+    spoken = [index for index in users if text_of(messages[index]).strip()]
+    if not reminder or not users:
+        return messages
+    place = (spoken or users)[-1]
+    message = messages[place]
+    content = _with_paragraph(message.get("content"), reminder, text_type)
+    return [*messages[:place], {**message, "content": content}, *messages[place + 1 :]]
+
+
+def _with_paragraph(content: Any, text: str, text_type: str) -> str | list[Body]:
+    if not isinstance(content, list):
+        return f"{content}\n\n{text}" if content else text
+    *before, last = content or [{}]
+    if "text" in last and last.get("type", "text") in TEXT_PARTS:
+        return [*before, {**last, "text": f"{last['text']}\n\n{text}"}]
+    return [*content, {"type": text_type, "text": text}]
 
 
 def _continued(batch: list[list[Body]], contexts: Sequence[Context]) -> tuple[list[list[Body]], Body]:

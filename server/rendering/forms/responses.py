@@ -1,6 +1,7 @@
 """`/v1/responses`: a conversation is `instructions` and `input`, a text or a list of items."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from server.core.errors import InvalidRequestError
@@ -40,7 +41,7 @@ class ResponsesForm:
 
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """Instructions do not carry over to a next response, so the context goes there as far as it can."""
-        items = with_context(_items(body["input"]), Context("", contexts[0].turns))
+        items = with_context(_items(body["input"]), replace(contexts[0], system=""), text_type="input_text")
         instructions = {"instructions": contexts[0].system} if contexts[0].system else {}
         kept = {name: value for name, value in body.items() if name != "instructions"}
         return {**kept, **instructions, "input": [*items, *_opening(contexts[0].opening)]}
