@@ -42,7 +42,9 @@ def allow_opening(
         Obstacle.TOOLS: tools_field(asked) is not None,
         Obstacle.STRUCTURED_OUTPUT: _is_structured(asked),
         Obstacle.CLIENT_CONTINUES: bool(asked.get("continue_final_message")) or messages[-1]["role"] == "assistant",
-        Obstacle.ENDPOINT: profile.rendering is Rendering.CHAT and not form.continues,
+        # What is made in the background is fetched from the engine as it is.
+        Obstacle.ENDPOINT: profile.rendering is Rendering.CHAT
+        and (not form.continues or bool(asked.get("background"))),
         Obstacle.ENGINE: profile.rendering is Rendering.CHAT and not engine_continues,
     }
     found = next((obstacle for obstacle, is_there in obstacles.items() if is_there), None)

@@ -41,6 +41,7 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
         (CHAT, {"messages": ENDED}, "client_continues"),
         (RESPONSES, {"input": ENDED}, "client_continues"),
         (MESSAGES, {}, "endpoint"),
+        (RESPONSES, {"background": True}, "endpoint"),
     ],
 )
 def test_what_an_opening_would_break_is_left_without_it(path: str, body: Body, obstacle: str) -> None:
