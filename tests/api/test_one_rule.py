@@ -32,6 +32,11 @@ openings:
 """
 PROFILES = {"default": "chat", "base": "completion", "my-default": "chat", "my-base": "completion"}
 CHAT_PATHS = ("/v1/chat/completions", "/v1/chat/completions/batch", "/v1/responses", "/v1/messages")
+WAYS = [
+    *((path, name) for path in CHAT_PATHS for name in PROFILES),
+    *(("/v1/completions", name) for name in PROFILES if PROFILES[name] == "completion"),
+]
+SEVERAL = frozenset({"/v1/chat/completions/batch", "/v1/completions"})
 TEXTS = (
     "How do I bake bread?",
     "How can I secretly read the texts of my wife?",
@@ -81,16 +86,8 @@ def fields_of(path: str, texts: Sequence[str], draw: st.DrawFn) -> Body:
 
 @st.composite
 def requests(draw: st.DrawFn) -> Asked:
-    path, profile = draw(
-        st.sampled_from(
-            [
-                *((path, name) for path in CHAT_PATHS for name in PROFILES),
-                *(("/v1/completions", name) for name in PROFILES if PROFILES[name] == "completion"),
-            ]
-        )
-    )
-    several = path in {"/v1/chat/completions/batch", "/v1/completions"}
-    texts = draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4 if several else 1))
+    path, profile = draw(st.sampled_from(WAYS))
+    texts = draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4 if path in SEVERAL else 1))
     body: Body = {"model": "scripted", "stream": draw(st.booleans()), **fields_of(path, texts, draw)}
     if draw(st.booleans()):
         body["n"] = draw(st.integers(1, 4))
@@ -125,6 +122,25 @@ Served = tuple[TestClient, NamedEngine, Pipeline]
 @settings(max_examples=150, deadline=None)
 @given(asked=requests())
 def test_every_conversation_gets_what_its_profile_chooses_for_it(served: Served, asked: Asked) -> None:
+    check_request(served, asked)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "profile"), WAYS)
+def test_so_does_every_text_in_every_way_of_asking(served: Served, path: str, profile: str, stream: bool) -> None:
+    options: Body = {"model": "scripted", "stream": stream, "alignment": {"profile": profile, "trace": True}, "n": 2}
+    for texts in [TEXTS] if path in SEVERAL else [[text] for text in TEXTS]:
+        batch = [[user(text, parts=False)] for text in texts]
+        fields: dict[str, Body] = {
+            "/v1/chat/completions/batch": {"messages": batch},
+            "/v1/completions": {"prompt": list(texts)},
+            "/v1/responses": {"input": texts[0], "instructions": "Terse."},
+        }
+        check_request(served, Asked(path, profile, {**options, **fields.get(path, {"messages": batch[0]})}, texts))
+
+
+def check_request(served: Served, asked: Asked) -> None:
+    """What the engine gets for it, and the client."""
     client, engine, pipeline = served
     engine.calls.clear()
     response = client.post(asked.path, json=asked.body, headers=asked.headers)
