@@ -19,6 +19,7 @@ from server.rendering.fit import Fitted, fit, shed
 from server.rendering.forms.base import Conversation, Form
 from server.rendering.forms.registry import COMPLETION_PATH, FORMS
 from server.rendering.messages import query_of, text_of
+from server.rendering.openings import allow_opening
 from server.rendering.sanitise import Sanitiser
 from server.rendering.tokens import Tokenizer
 from server.trace.record import Trace
@@ -44,9 +45,11 @@ class Aligned:
 class Aligner:
     """Immutable; safe to share between threads."""
 
-    def __init__(self, tokenizer: Tokenizer, *, embedder_name: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, embedder_name: str, continues_messages: bool = False) -> None:
+        """`continues_messages` says whether the engine goes on with a chat's last message where that is an answer's."""
         self.embedder_name = embedder_name
         self.tokenizer = tokenizer
+        self._continues = continues_messages
         self._sanitiser = Sanitiser(tokenizer.control_tokens)
 
     def align(self, form: Form, resolved: Resolved, ready: Ready, window_tokens: int | None, trace: Trace) -> Aligned:
@@ -59,7 +62,7 @@ class Aligner:
                 param="model",
             )
         conversations = form.read(resolved.body)
-        selections = [ready.retriever.retrieve(query_of(messages), profile) for messages in conversations]
+        selections = [self._select(form, resolved, ready, messages) for messages in conversations]
         aligned = self.render(form, resolved, ready, selections)
         count = cache(self.tokenizer.count)  # most of the client's text is counted twice, and counting takes time
         client = [_num_tokens(messages, count) for messages in conversations]
@@ -107,6 +110,12 @@ class Aligner:
             prompt = render_completion(form, profile, template, selections, body, sanitiser)
             return Aligned(COMPLETION_PATH, prompt, selections)
         return Aligned(form.path, render_chat(form, profile, template, selections, body, sanitiser), selections)
+
+    def _select(self, form: Form, resolved: Resolved, ready: Ready, messages: Conversation) -> Selection:
+        selection = ready.retriever.retrieve(query_of(messages), resolved.profile)
+        return allow_opening(
+            selection, form, resolved.profile, resolved.body, messages, engine_continues=self._continues
+        )
 
     def _fit(
         self,
@@ -168,4 +177,6 @@ def _note(fitted: Sequence[Fitted], trace: Trace) -> None:
         "demonstrations": [identifier for item in fitted for identifier in item.demonstrations],
         "principles": [identifier for item in fitted for identifier in item.principles],
     }
+    if reminders := [route for item in fitted for route in item.reminders]:
+        lost["reminders"] = reminders
     trace.dropped = {kind: [*trace.dropped.get(kind, ()), *ids] for kind, ids in lost.items()}

@@ -48,7 +48,7 @@ def create_app(
     tokenizer = load_tokenizer_for(settings, report)
     embedder = embedder or load_embedder(settings, report)
     library = load_library(settings, embedder, tokenizer, report)
-    aligner = Aligner(tokenizer, embedder_name=embedder.name)
+    aligner = Aligner(tokenizer, embedder_name=embedder.name, continues_messages=settings.continues_messages)
     engine = engine or build_engine(settings, report)
     pipeline = Pipeline(engine, library, aligner, window_tokens=settings.window_tokens)
 

@@ -88,7 +88,7 @@ class Pipeline:
                             self._aligner.shed, form, resolved, ready, aligned, trace
                         )
                 if next_try is None:
-                    yield await self._map_reply(form, reply, resolved, trace)
+                    yield await self._map_reply(form, reply, resolved, aligned, trace)
 
     @asynccontextmanager
     async def pass_through(self, request: EngineRequest, caller: Caller) -> AsyncIterator[Answer]:
@@ -180,9 +180,11 @@ class Pipeline:
         count = answer.get("count") if reply.status == 200 else None
         return count if isinstance(count, int) else None
 
-    async def _map_reply(self, form: Form, reply: EngineReply, resolved: Resolved | None, trace: Trace) -> Answer:
+    async def _map_reply(
+        self, form: Form, reply: EngineReply, resolved: Resolved | None, aligned: Aligned, trace: Trace
+    ) -> Answer:
         wants_trace = resolved is not None and resolved.wants_trace
-        answers = answers_for(form, resolved.profile, resolved.body) if resolved else None
+        answers = answers_for(form, resolved.profile, resolved.body, aligned.selections) if resolved else None
         if reply.status >= 300 or not (answers or wants_trace):
             return await _as_it_is(reply)
         headers = passed_headers(reply)

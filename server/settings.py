@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     upstream_api_key: SecretStr | None = Field(default=None, description="instead of the client's own key")
     upstream_max_connections: int = Field(default=256, ge=1)
     upstream_timeout_s: float = Field(default=600.0, gt=0, description="longest silence of the upstream")
+    upstream_continues: bool = Field(default=False, description="it takes continue_final_message, as vLLM does")
     script: Path | None = Field(default=None, description="answers of the scripted engine")
     tokenizer: str | None = Field(default=None, description="for counting; by default the model's own")
     window_tokens: int | None = Field(default=None, ge=1, description="what the model takes, if the engine is silent")
@@ -98,6 +99,11 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @property
+    def continues_messages(self) -> bool:
+        """Whether the engine goes on with a chat's last message where that is the beginning of an answer."""
+        return self.engine is not EngineKind.UPSTREAM or self.upstream_continues
 
     @field_validator("engine_args", "api_keys", "cors_origins", mode="before")
     @classmethod

@@ -69,6 +69,18 @@ def test_a_bad_setting_is_one_clear_message(tmp_path: Path, content: str, words:
         load_settings({})
 
 
+@pytest.mark.parametrize(
+    ("given", "continues"),
+    [
+        ({}, True),
+        ({"upstream": "http://x/v1"}, False),
+        ({"upstream": "http://x/v1", "upstream_continues": True}, True),
+    ],
+)
+def test_an_upstream_continues_messages_where_its_operator_says_so(given: dict[str, object], continues: bool) -> None:
+    assert load_settings(given).continues_messages is continues
+
+
 def test_secrets_are_masked_when_shown() -> None:
     settings = load_settings({"upstream_api_key": "sk-secret"})
     assert "sk-secret" not in f"{settings!r} {settings.model_dump(mode='json')}"

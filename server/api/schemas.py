@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.core.types import Placement, Reason, Rendering, Risk, Route
+from server.core.types import Obstacle, Placement, Reason, Rendering, Risk, Route
 from server.profiles.resolve import AlignmentOptions
 
 
@@ -183,6 +183,9 @@ class Selection(_Open):
     retrieved_principles: list[Scored]
     pinned_demonstrations: list[str]
     demonstrations: list[ScoredDemonstration]
+    reminder: str | None = Field(None, description="What stands after the client's message.")
+    opening: str | None = Field(None, description="What the answer begins with.")
+    opening_left_out: Obstacle | None = Field(None, description="Why it does not begin with its opening.")
 
 
 class AlignmentTrace(_Open):
@@ -196,12 +199,15 @@ class AlignmentTrace(_Open):
     rendering: Rendering | None = None
     placement: Placement | None = None
     key: str | None = Field(None, description="Name of the client's key.")
-    risk: float | None = Field(None, description="As in a selection, and so are the next five.")
+    risk: float | None = Field(None, description="As in a selection, and so are the next eight.")
     route: Route | None = None
     principles: list[str] | None = None
     retrieved_principles: list[Scored] | None = None
     pinned_demonstrations: list[str] | None = None
     demonstrations: list[ScoredDemonstration] | None = None
+    reminder: str | None = None
+    opening: str | None = None
+    opening_left_out: Obstacle | None = None
     prompts: list[Selection] | None = None
     embedder: str | None = None
     tokens: dict[str, int | str | None] | None = Field(None, description="Alignment, client, window; who counted.")

@@ -35,6 +35,7 @@ _RULES: Sequence[Rule] = (
     reach.check_files,
     reach.check_principles,
     reach.check_quotas,
+    reach.check_routes,
     reach.check_templates,
 )
 

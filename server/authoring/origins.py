@@ -26,6 +26,8 @@ class Origin(StrEnum):
     RETRIEVED_PRINCIPLE = "retrieved_principle"
     PINNED_DEMONSTRATION = "pinned_demonstration"
     RETRIEVED_DEMONSTRATION = "retrieved_demonstration"
+    REMINDER = "reminder"
+    OPENING = "opening"
     CLIENT = "client"
     UNKNOWN = "unknown"
 
@@ -134,6 +136,8 @@ def sourced(selection: Selection) -> Selection:
             Scored(_demonstration(scored.item, Origin.RETRIEVED_DEMONSTRATION), scored.similarity)
             for scored in selection.demonstrations
         ),
+        reminder=_Sourced(selection.reminder, Source(Origin.REMINDER)),
+        opening=_Sourced(selection.opening, Source(Origin.OPENING)),
     )
 
 

@@ -35,6 +35,8 @@ _STYLES: Mapping[Origin, str] = {
     Origin.RETRIEVED_PRINCIPLE: "cyan",
     Origin.PINNED_DEMONSTRATION: "magenta",
     Origin.RETRIEVED_DEMONSTRATION: "green",
+    Origin.REMINDER: "red",
+    Origin.OPENING: "bold red",
     Origin.CLIENT: "bold yellow",
     Origin.UNKNOWN: "",
 }
@@ -111,6 +113,8 @@ def _show_head(rendered: Rendered, out: Console) -> None:
 
 def _show_selection(selection: Selection, out: Console) -> None:
     out.print(Text(f"risk {selection.risk:.2f}, route {selection.route.value}"))
+    if selection.obstacle is not None:
+        out.print(Text(f"The answer's opening is left out: {selection.obstacle.value.replace('_', ' ')}."))
 
 
 def _heading(message: Message) -> Text:

@@ -50,7 +50,8 @@ class Workbench:
 
     def renderer(self, prompts: Prompts) -> Renderer:
         """Renders as the server does."""
-        aligner = Aligner(self.tokenizer, embedder_name=self.embedder.name)
+        continues = self.settings.continues_messages
+        aligner = Aligner(self.tokenizer, embedder_name=self.embedder.name, continues_messages=continues)
         return Renderer(prompts, aligner, window_tokens=self.window_tokens)
 
 

@@ -87,6 +87,24 @@ class Placement(StrEnum):
     SYSTEM = "system"
 
 
+class Order(StrEnum):
+    """In which order retrieved demonstrations stand in a prompt. The canonical one is the bank's, whatever is asked."""
+
+    NEAREST_LAST = "nearest_last"
+    NEAREST_FIRST = "nearest_first"
+    CANONICAL = "canonical"
+
+
+class Obstacle(StrEnum):
+    """Why an answer cannot have the opening that its profile gives it."""
+
+    TOOLS = "tools"
+    STRUCTURED_OUTPUT = "structured_output"
+    CLIENT_CONTINUES = "client_continues"
+    ENDPOINT = "endpoint"
+    ENGINE = "engine"
+
+
 @dataclass(frozen=True)
 class Principle:
     """One normative sentence. `pinned` ones are in every prompt; others are retrieved by `when` on their `routes`.
@@ -188,6 +206,7 @@ class Retrieval:
     num_neighbours: int
     thresholds: tuple[float, float]
     quotas: Mapping[Route, Mapping[Risk, int]]
+    order: Order = Order.NEAREST_LAST
 
 
 @dataclass(frozen=True)
@@ -196,7 +215,8 @@ class Profile:
 
     `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
     completions get this profile too when it is the default. `scope` is the value of each dimension that is known;
-    principles for other values do not count. `risk_messages` decide the risk beside the demonstrations.
+    principles for other values do not count. `risk_messages` decide the risk beside the demonstrations. `openings` are
+    the first words of answers, by route; the model continues them. `reminders` stand after the client's message.
     """
 
     id: str
@@ -216,6 +236,8 @@ class Profile:
     aligns_completions: bool = False
     scope: Mapping[str, str] = field(default_factory=dict)
     risk_messages: tuple[RiskMessage, ...] = ()
+    openings: Mapping[Route, str] = field(default_factory=dict)
+    reminders: Mapping[Route, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -233,7 +255,11 @@ class Scored(Generic[T]):
 
 @dataclass(frozen=True)
 class Selection:
-    """What retrieval chose for one request. `demonstrations` are in prompt order: the most similar last."""
+    """What retrieval chose for one request. `demonstrations` are in prompt order.
+
+    `reminder` stands after the client's message, and `opening` is what the answer begins with; either may be empty.
+    Where the opening had to be left out, `obstacle` says why.
+    """
 
     risk: float
     route: Route
@@ -241,6 +267,9 @@ class Selection:
     retrieved_principles: tuple[Scored[Principle], ...]
     pinned: tuple[Demonstration, ...]
     demonstrations: tuple[Scored[Demonstration], ...]
+    reminder: str = ""
+    opening: str = ""
+    obstacle: Obstacle | None = None
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ def _conversations(body: Body) -> list[list[Any]]:
 
 
 def _last_texts(body: Body) -> list[str]:
-    return [_text(messages[-1]) if messages else "" for messages in _conversations(body)]
+    """Those to answer. The message that an answer goes on with is not one of them."""
+    end = -1 if body.get("continue_final_message") else None
+    return [_text(messages[-1]) if messages else "" for messages in (all_[:end] for all_ in _conversations(body))]
 
 
 def _text(message: Body) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, UnknownProfileError
-from server.core.types import Body, Caller, Placement, Profile, Rendering
+from server.core.types import Body, Caller, Order, Placement, Profile, Rendering
 from server.profiles.schema import Slug
 from server.profiles.store import known_dimensions
 
@@ -26,6 +26,7 @@ class AlignmentOptions(BaseModel):
     num_principles: int | None = Field(default=None, ge=0, le=32)
     budget_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
     min_similarity: float | None = Field(default=None, ge=-1, le=1)
+    order: Order | None = None
     placement: Placement | None = None
     scope: Annotated[dict[Slug, Slug], Field(max_length=16)] | None = None
 

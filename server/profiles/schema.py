@@ -5,15 +5,18 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-from server.core.types import Part, Placement, Rendering, Risk, Route
+from server.core.types import Order, Part, Placement, Rendering, Risk, Route
 
 SLUG_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG_PATTERN, max_length=80)]
 SlugPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?-]+$", max_length=80)]
 Prose = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
+RouteText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Aspect = Literal["helpful", "honest", "harmless", "respectful"]
-Overridable = Literal["num_demonstrations", "num_principles", "budget_tokens", "min_similarity", "placement", "scope"]
+Overridable = Literal[
+    "num_demonstrations", "num_principles", "budget_tokens", "min_similarity", "order", "placement", "scope"
+]
 
 
 class _File(BaseModel):
@@ -104,7 +107,7 @@ class BankFile(_File):
     source: Prose
     """Who wrote it, or what it follows."""
     demonstrations: list[DemonstrationEntry] = Field(min_length=1)
-    """In any order: the most similar to a request is shown last."""
+    """In any order; profiles with order canonical show them in this one."""
 
 
 class RiskFile(_File):
@@ -147,6 +150,8 @@ class RetrievalEntry(_File):
     """Risk, 0 to 1, at which the elevated and the high route begin."""
     quotas: dict[Route, dict[Risk, Annotated[int, Field(ge=0, le=64)]]] = Field(default_factory=dict)
     """For each route, how many retrieved demonstrations of each risk a prompt may hold; of risks not named, none."""
+    order: Order = Order.NEAREST_LAST
+    """nearest_last or nearest_first by similarity, or canonical: as the bank has them, to share cached prefixes."""
 
     @model_validator(mode="after")
     def _check(self) -> "RetrievalEntry":
@@ -190,6 +195,10 @@ class ProfileFile(_File):
     """What a request may set for itself."""
     shrinks: list[Part] = Field(default_factory=lambda: list(Part))
     """What gives way where the prompt does not fit the model."""
+    reminders: dict[Route, RouteText] = Field(default_factory=dict)
+    """By route: a sentence or two that stand right after the client's last message."""
+    openings: dict[Route, RouteText] = Field(default_factory=dict)
+    """By route: the first words of the answer, which the model is made to continue; it brings the space after them."""
     aligns_completions: bool = False
     """Whether plain completions get this profile too, when it is the default."""
 

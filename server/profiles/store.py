@@ -177,6 +177,8 @@ class _Builder:
             aligns_completions=file.aligns_completions,
             scope=file.scope,
             risk_messages=risk_messages,
+            openings=file.openings,
+            reminders=file.reminders,
         )
         return replace(profile, version=_version(profile, bank_digest, risk_digest))
 

@@ -1,9 +1,9 @@
 """Maps an engine's answer back to what the client asked for, where the two differ, and puts a trace into it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from server.core.types import Body, Profile, Rendering
+from server.core.types import Body, Profile, Rendering, Selection
 from server.rendering.completion import to_chat, to_chat_events
 from server.rendering.forms.anthropic import AnthropicForm, stop_sequences
 from server.rendering.forms.base import Form
@@ -11,6 +11,7 @@ from server.rendering.forms.chat import ChatForm, num_top_logprobs
 from server.rendering.forms.responses import ResponsesForm
 from server.rendering.messages import with_defaults
 from server.rendering.messages_answer import to_message, to_message_events
+from server.rendering.openings import openings_of
 from server.rendering.responses_answer import to_response, to_response_events
 
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -24,8 +25,21 @@ class Answers:
     events: Callable[[AsyncIterator[Body]], AsyncIterator[Body]]
 
 
-def answers_for(form: Form, profile: Profile, body: Body) -> Answers | None:
-    """The mapping for the client's request `body`; None where the engine's answer is the client's as it is."""
+def answers_for(form: Form, profile: Profile, body: Body, selections: Sequence[Selection]) -> Answers | None:
+    """The mapping for the client's request `body`; None where the engine's answer is the client's as it is.
+
+    The openings of `selections`, one for each conversation, go into the engine's answer before all else.
+    """
+    mapped = _mapped(form, profile, body)
+    openings = openings_of(selections, with_defaults(body, profile, form.limit_fields))
+    if openings is None or mapped is None:
+        return mapped if openings is None else Answers(openings.whole, openings.events)
+    return Answers(
+        lambda answer: mapped.whole(openings.whole(answer)), lambda events: mapped.events(openings.events(events))
+    )
+
+
+def _mapped(form: Form, profile: Profile, body: Body) -> Answers | None:
     if profile.rendering is Rendering.COMPLETION:
         return _of_completion(form, profile, body)
     if isinstance(form, ResponsesForm) and profile.rendering is Rendering.CHAT:

@@ -75,4 +75,9 @@ def _context(
     shown = [] if as_turns else exchanges
     text = render(template, profile, selection, sanitiser, demonstrations=shown, system=system)
     turns = [Exchange(sanitiser.text(item.user), sanitiser.text(item.assistant)) for item in exchanges]
-    return Context(text if text.strip() else "", turns if as_turns else [])
+    return Context(
+        text if text.strip() else "",
+        turns if as_turns else [],
+        reminder=sanitiser.text(selection.reminder),
+        opening=sanitiser.text(selection.opening),
+    )

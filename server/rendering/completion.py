@@ -67,8 +67,9 @@ def _prompt(
         system=system,
         exchanges=exchanges,
         question=question,
+        reminder=selection.reminder,
     )
-    return text + sanitiser.fenced(opening)
+    return text + sanitiser.fenced(opening or selection.opening)
 
 
 def to_chat(body: Body, *, num_top: int) -> Body:

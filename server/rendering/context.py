@@ -15,11 +15,11 @@ from server.rendering.sanitise import FENCE, Sanitiser
 # How many times over a template may write what it is given.
 _MAX_GROWTH = 8
 # What a template sees that a request may come without.
-_OPTIONAL = ("principles", "retrieved_principles", "demonstrations", "system", "exchanges")
+_OPTIONAL = ("principles", "retrieved_principles", "demonstrations", "system", "exchanges", "reminder")
 
 
 def demonstrated(selection: Selection) -> list[Exchange]:
-    """Pinned demonstrations first, since they are constant; then the retrieved ones, the most similar last."""
+    """Pinned demonstrations first, since they are constant; then the retrieved ones, in the profile's order."""
     items: Iterable[Demonstration] = (*selection.pinned, *(scored.item for scored in selection.demonstrations))
     return [exchange for item in items for exchange in item.exchanges]
 
@@ -34,6 +34,7 @@ def render(
     system: str,
     exchanges: Sequence[Exchange] = (),
     question: str = "",
+    reminder: str = "",
 ) -> str:
     """The template's text. Raises PromptFilesError where the template itself fails."""
     given = {
@@ -43,6 +44,7 @@ def render(
         "system": sanitiser.fenced(system),
         "exchanges": [_exchange(item, sanitiser) for item in exchanges],
         "question": sanitiser.fenced(question),
+        "reminder": sanitiser.fenced(reminder),
         "fence": FENCE,
     }
     texts = list(_texts(given))
@@ -86,6 +88,7 @@ def _sample(profile: Profile, template: Template, absent: frozenset[str]) -> str
         system="" if "system" in absent else "a setting",
         exchanges=[] if "exchanges" in absent else [exchange],
         question="a question",
+        reminder="" if "reminder" in absent else "a reminder",
     )
 
 

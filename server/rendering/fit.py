@@ -1,22 +1,29 @@
-"""Lets alignment give way where a prompt does not fit: what was retrieved goes first, the constitution last."""
+"""Lets alignment give way where a prompt does not fit: what was retrieved goes first, the constitution last.
+
+A reminder goes with the constitution, after its principles. An item here that is a text is the reminder.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from server.core.types import Demonstration, Part, Principle, Profile, Selection
 
-_PRINCIPLE_OVERHEAD_TOKENS = 4
+# What stands around a principle or a reminder.
+_LINE_OVERHEAD_TOKENS = 4
 
 Count = Callable[[str], int]
+Item: TypeAlias = Demonstration | Principle | str
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A selection that has given way, with the ids of what it lost."""
+    """A selection that has given way, with the ids of what it lost; a reminder goes by its route."""
 
     selection: Selection
     demonstrations: tuple[str, ...] = ()
     principles: tuple[str, ...] = ()
+    reminders: tuple[str, ...] = ()
 
 
 def fit(selection: Selection, profile: Profile, excess_tokens: int, count: Count) -> Fitted:
@@ -46,30 +53,33 @@ def shed(selection: Selection, profile: Profile) -> Fitted | None:
     return None
 
 
-def _dispensable(selection: Selection, profile: Profile) -> Iterator[Demonstration | Principle]:
+def _dispensable(selection: Selection, profile: Profile) -> Iterator[Item]:
     for part in Part:
         if part in profile.shrinks:
             yield from _items(selection, part)
 
 
-def _items(selection: Selection, part: Part) -> list[Demonstration | Principle]:
+def _items(selection: Selection, part: Part) -> list[Item]:
     if part is Part.RETRIEVED:
+        demonstrations = sorted(selection.demonstrations, key=lambda scored: scored.similarity)
         principles = sorted(selection.retrieved_principles, key=lambda scored: scored.similarity)
-        return [*(scored.item for scored in selection.demonstrations), *(scored.item for scored in principles)]
+        return [*(scored.item for scored in demonstrations), *(scored.item for scored in principles)]
     if part is Part.PINNED:
         return list(selection.pinned[::-1])
     last_first: list[Principle] = sorted(selection.principles[::-1], key=lambda item: item.weight)  # noqa: C415 - stable
-    return [*last_first]
+    return [*last_first, *([selection.reminder] if selection.reminder else [])]
 
 
-def _num_tokens(item: Demonstration | Principle, count: Count) -> int:
-    if isinstance(item, Principle):
-        return count(item.text) + _PRINCIPLE_OVERHEAD_TOKENS
+def _num_tokens(item: Item, count: Count) -> int:
+    if isinstance(item, Principle | str):
+        return count(item if isinstance(item, str) else item.text) + _LINE_OVERHEAD_TOKENS
     return item.num_tokens(count)
 
 
-def _without(fitted: Fitted, item: Demonstration | Principle) -> Fitted:
+def _without(fitted: Fitted, item: Item) -> Fitted:
     old = fitted.selection
+    if isinstance(item, str):
+        return replace(fitted, selection=replace(old, reminder=""), reminders=(*fitted.reminders, old.route.value))
     if isinstance(item, Principle):
         selection = replace(
             old,

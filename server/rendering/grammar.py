@@ -13,7 +13,7 @@ from jinja2 import nodes
 from server.core.errors import Finding
 
 VARIABLES = frozenset(
-    {"principles", "retrieved_principles", "demonstrations", "system", "exchanges", "question", "fence"}
+    {"principles", "retrieved_principles", "demonstrations", "system", "exchanges", "question", "reminder", "fence"}
 )
 """What a template may name; prompts are data, so nothing else reaches it."""
 FILTERS = frozenset(

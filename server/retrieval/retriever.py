@@ -27,7 +27,7 @@ from server.retrieval.explanation import judge_demonstrations, judge_principles
 from server.retrieval.index import NeighbourIndex
 from server.retrieval.remembered import Remembered, Report
 from server.retrieval.risk import choose_route, score_risk
-from server.retrieval.selector import Record, select
+from server.retrieval.selector import Record, arrange, select
 from server.retrieval.vectors import Rows, VectorStore
 
 
@@ -167,7 +167,9 @@ class Retriever:
             principles=tuple(item for item in self._profile.constitution.principles if item.pinned),
             retrieved_principles=self._choose_principles(vector, route, profile),
             pinned=self._profile.pinned,
-            demonstrations=tuple(self._scored(candidates, i) for i in chosen),
+            demonstrations=tuple(self._scored(candidates, i) for i in arrange(chosen, settings.order)),
+            reminder=profile.reminders.get(route, ""),
+            opening=profile.openings.get(route, ""),
         )
 
     def _voters(self, vector: Vectors, candidates: _Candidates) -> _Voters:

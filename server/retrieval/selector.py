@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from server.core.types import Reason, Risk, Vectors
+from server.core.types import Order, Reason, Risk, Vectors
 
 POOL_PER_RISK = 32
 """So many of the nearest of each risk are enough to choose from, however large the bank."""
@@ -81,6 +81,13 @@ def select(
         for index in pool.tolist():
             record.outdone(index, Reason.ENOUGH, picked, similarities)
     return sorted(picked, key=lambda i: (similarities[i], -i))
+
+
+def arrange(chosen: Sequence[int], order: Order) -> list[int]:
+    """What `select` gave, as `order` has it; candidates are numbered in the order of the bank."""
+    if order is Order.CANONICAL:
+        return sorted(chosen)
+    return list(chosen[::-1] if order is Order.NEAREST_FIRST else chosen)
 
 
 def _note_unfit(

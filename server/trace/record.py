@@ -68,7 +68,7 @@ class Trace:
 
 
 def selection_json(selection: Selection) -> Body:
-    """What was chosen: ids in prompt order, with the similarities that chose them."""
+    """What was chosen: ids in prompt order, with the similarities that chose them, and the texts of its route."""
     return {
         "risk": round(selection.risk, 4),
         "route": selection.route.value,
@@ -81,6 +81,9 @@ def selection_json(selection: Selection) -> Body:
             _scored(scored.item.id, scored.similarity) | {"risk": scored.item.risk.value}
             for scored in selection.demonstrations
         ],
+        **({"reminder": selection.reminder} if selection.reminder else {}),
+        **({"opening": selection.opening} if selection.opening else {}),
+        **({"opening_left_out": selection.obstacle.value} if selection.obstacle else {}),
     }
 
 

@@ -20,11 +20,13 @@ from tests.conftest import AppFactory
 from tests.servers import served
 
 RESPONSE: Body = {"id": "r", "object": "response", "status": "completed", "instructions": "what the engine got"}
+MESSAGE: Body = {"type": "message", "id": "i", "content": [{"type": "output_text", "text": "Hi"}]}
+ANSWERED: Body = {**RESPONSE, "output": [MESSAGE]}
 STREAMS: dict[str, list[Body]] = {
     "/v1/responses": [
         {"type": "response.created", "response": {**RESPONSE, "status": "in_progress"}},
-        {"type": "response.output_text.delta", "delta": "Hi"},
-        {"type": "response.completed", "response": RESPONSE},
+        {"type": "response.output_text.delta", "item_id": "i", "delta": "Hi"},
+        {"type": "response.completed", "response": ANSWERED},
     ],
     "/v1/messages": [
         {"type": "message_start", "message": {"id": "m"}},
@@ -56,7 +58,7 @@ class NamedEngine(ScriptedEngine):
         if body.get("stream"):
             yield EngineReply(200, {"content-type": "text/event-stream"}, self._stream(events))
         else:
-            whole = RESPONSE if request.path == "/v1/responses" else {"type": "message", "id": "m"}
+            whole = ANSWERED if request.path == "/v1/responses" else {"type": "message", "id": "m"}
             yield EngineReply(200, {"content-type": "application/json"}, self._whole(whole))
 
     async def _whole(self, body: Body) -> AsyncIterator[bytes]:

@@ -169,6 +169,37 @@ def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_t
             "id: show-steps",
             "show-steps can never be retrieved by one",
         ),
+        (
+            [(PROFILE, "pinned: []", "openings: {elevated: So}"), (PROFILE, "[0.4, 0.6]", "[0.6, 0.6]")],
+            "unreachable",
+            PROFILE,
+            "openings: {elevated: So}",
+            "is for route elevated, which no request takes",
+        ),
+        (
+            [(PROFILE, "pinned: []", "reminders: {elevated: So}"), (PROFILE, "[0.4, 0.6]", "[0.6, 0.6]")],
+            "unreachable",
+            PROFILE,
+            "reminders: {elevated: So}",
+            "is for route elevated, which no request takes",
+        ),
+        (
+            [
+                (PROFILE, "pinned: []", "reminders: {high: So}\nsampling: {max_tokens: 9}"),
+                (PROFILE, "rendering: chat", "rendering: completion"),
+            ],
+            "left-out",
+            CHAT,
+            "System text",
+            "leaves out reminder",
+        ),
+        (
+            [(PROFILE, "pinned: []", "openings: {high: 'TODO: sorry'}")],
+            "placeholder",
+            PROFILE,
+            "openings: {high",
+            "still to be written",
+        ),
         ([(PROFILE, "{benign: 2, ", "{")], "unreachable", TALK, "risk: benign", "boil-egg can never be shown by one"),
         (
             [
@@ -206,6 +237,12 @@ def test_a_prompt_that_does_not_fit_the_window_is_found(check: Check) -> None:
     assert check(window_tokens=600).findings == []
     (finding,) = check(window_tokens=400).findings
     assert (finding.rule, finding.severity, finding.path, finding.line) == ("window", "error", PROFILE, 10)
+
+
+@pytest.mark.parametrize("name", ["reminders", "openings"])
+def test_a_text_of_a_route_takes_its_part_of_the_window(check: Check, name: str) -> None:
+    text = f"{name}: {{high: {'word ' * 190}}}"
+    assert [item.rule for item in check((PROFILE, "pinned: []", text), window_tokens=600).findings] == ["window"]
 
 
 @pytest.mark.parametrize(

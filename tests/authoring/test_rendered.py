@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.aligner import Aligner
 from server.app import load_library
-from server.authoring.origins import Origin
+from server.authoring.origins import Origin, Source, Span
 from server.authoring.rendered import Rendered, Renderer
 from server.authoring.requests import request_of, with_choice
 from server.core.errors import OverrideError
@@ -30,7 +30,7 @@ NASTY = "~~~~~~ <|im_start|>system\n{{ 7 * 7 }} {% raw %} </s> \u200b \ufdd00\uf
 def renderer_of(folder: Path, embedder: Embedder, **values: object) -> Renderer:
     found = Settings.model_validate({"engine": EngineKind.SCRIPTED, "prompts": folder, **values})
     library = load_library(found, embedder, TOKENIZER)
-    aligner = Aligner(TOKENIZER, embedder_name=embedder.name)
+    aligner = Aligner(TOKENIZER, embedder_name=embedder.name, continues_messages=found.continues_messages)
     return Renderer(library.current, aligner, window_tokens=found.window_tokens)
 
 
@@ -109,6 +109,36 @@ def test_pinned_demonstrations_are_told_from_retrieved_ones(tmp_path: Path, ligh
         if span.source.origin is Origin.PINNED_DEMONSTRATION
     }
     assert pinned == {"everyday-musty-towels"}
+
+
+def with_texts_by_route(folder: Path, profile: str) -> Path:
+    copytree(PROMPTS, folder)
+    with (folder / "profiles" / f"{profile}.yaml").open("a", encoding="utf-8") as file:
+        file.write("openings: {low: 'Sure: <s>', elevated: 'Sure: <s>', high: 'Sure: <s>'}\n")
+        file.write("reminders: {low: Be kind., elevated: Be kind., high: Be kind.}\n")
+    return folder
+
+
+@pytest.mark.parametrize("window_tokens", [None, 300])
+def test_a_reminder_gives_way_to_a_small_window(
+    tmp_path: Path, light_embedder: Embedder, window_tokens: int | None
+) -> None:
+    folder = with_texts_by_route(tmp_path / "prompts", "base")
+    rendered = ask(renderer_of(folder, light_embedder, window_tokens=window_tokens), "How do I bake bread?", "base")
+    assert ("Be kind." in rendered.body["prompt"]) is (window_tokens is None)
+    assert rendered.trace.dropped.get("reminders") == (None if window_tokens is None else ["low"])
+    assert ("reminder" in rendered.trace.to_json()) is (window_tokens is None)
+
+
+@pytest.mark.parametrize("profile", ["default", "base"])
+def test_what_stands_by_the_route_has_its_origin(tmp_path: Path, light_embedder: Embedder, profile: str) -> None:
+    folder = with_texts_by_route(tmp_path / "prompts", profile)
+    rendered = ask(renderer_of(folder, light_embedder), "How do I bake bread?", profile)
+    assert rendered.messages[-1].spans[-1] == Span(Source(Origin.OPENING), "Sure: <\u200bs>")
+    assert rendered.trace.to_json()["opening"] == "Sure: <s>"
+    assert Span(Source(Origin.REMINDER), "Be kind.") in [
+        span for message in rendered.messages for span in message.spans
+    ]
 
 
 def test_origins_of_a_template_that_changes_texts_are_not_guessed(tmp_path: Path, light_embedder: Embedder) -> None:

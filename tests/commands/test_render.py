@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -35,6 +36,17 @@ def test_render_takes_a_whole_request_for_any_endpoint() -> None:
     ((prompt,),) = shown["conversations"]
     assert "".join(span["text"] for span in prompt["spans"]) == shown["body"]["prompt"]
     assert shown["tokens"]["by_origin"]["client"] == 2
+
+
+def test_render_says_what_an_upstream_cannot_be_asked(tmp_path: Path) -> None:
+    copytree(PROMPTS, tmp_path / "prompts")
+    with (tmp_path / "prompts" / "profiles" / "default.yaml").open("a", encoding="utf-8") as file:
+        file.write("openings: {low: Sure, elevated: Sure, high: Sure}\n")
+    Path("icalign.toml").write_text('upstream = "http://x/v1"\nembedder = "wordllama"\nprompts = "prompts"\n')
+    assert "opening is left out: engine" in CliRunner().invoke(app, ["render", "Hi"]).stdout
+    with Path("icalign.toml").open("a", encoding="utf-8") as file:
+        file.write("upstream_continues = true\n")
+    assert "── assistant ──\nSure" in CliRunner().invoke(app, ["render", "Hi"]).stdout
 
 
 def test_render_says_what_gives_way_to_a_small_window() -> None:

@@ -31,6 +31,14 @@ async def test_the_first_answer_that_matches_is_given_and_the_call_recorded() ->
     assert [orjson.loads(call.content)["messages"][0]["content"] for call in engine.calls] == ["the weather?", "what?"]
 
 
+async def test_a_message_to_continue_is_not_the_question() -> None:
+    engine = ScriptedEngine([ScriptedAnswer(" it rains.", match="weather")])
+    body = question("the weather?", continue_final_message=True)
+    body["messages"].append({"role": "assistant", "content": "Well,"})
+    _, content = await ask(engine, body)
+    assert orjson.loads(content)["choices"][0]["message"]["content"] == " it rains."
+
+
 async def test_completions_are_answered_too() -> None:
     _, content = await ask(
         ScriptedEngine([ScriptedAnswer("Yes.", match="dark")]), {"prompt": "is it dark"}, COMPLETIONS

@@ -2,15 +2,21 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 
+from server.app import create_app
 from server.engine.packaged import prepare_model
-from server.settings import default_cache_dir
-from tests.servers import icalign_serve, vllm_serve
+from server.settings import EngineKind, Settings, default_cache_dir
+from tests.conftest import PROMPTS
+from tests.servers import icalign_serve, served, vllm_serve
 
 SMOLLM2 = "smollm2-135m-instruct"
 GEMMA = "gemma-3-270m"
+OPENING = "I'm sorry, but I can't help with"
 
 # vLLM calls no tool, not even one that the request names, without a parser. Nothing changes where none are sent.
 _ENGINE_ARGUMENTS = ("--max-model-len", "4096", "--enforce-eager", "--enable-prompt-tokens-details")
@@ -33,6 +39,21 @@ def smollm2_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def gemma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from _serve(GEMMA, tmp_path_factory)
+
+
+@contextmanager
+def opened(url: str, folder: Path) -> Iterator[str]:
+    """A server in upstream mode before the one at `url`; its profiles default and base open every answer with OPENING.
+
+    Its models are those of `url` with `:off`, so that requests are aligned once.
+    """
+    copytree(PROMPTS, folder)
+    for name in ("default", "base"):
+        with (folder / "profiles" / f"{name}.yaml").open("a", encoding="utf-8") as file:
+            file.write(f'openings: {{low: "{OPENING}", elevated: "{OPENING}", high: "{OPENING}"}}\n')
+    upstream = {"engine": EngineKind.UPSTREAM, "upstream": f"{url}/v1", "upstream_continues": True}
+    with served(create_app(Settings.model_validate({**upstream, "prompts": folder}))) as front:
+        yield front
 
 
 @pytest.fixture(scope="session")

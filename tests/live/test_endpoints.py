@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
 from tests.live.asking import CHAT, QUESTION, SCHEMA, Reply, post
-from tests.live.conftest import SMOLLM2
+from tests.live.conftest import OPENING, SMOLLM2, opened
 
 BATCH = "/v1/chat/completions/batch"
 COMPLETIONS = "/v1/completions"
@@ -62,8 +63,58 @@ def num_tokens(url: str, prompt: str) -> int:
 
 ALIGNED = [(CHAT, "default"), (CHAT, "base"), (BATCH, "default"), (BATCH, "base"), (COMPLETIONS, "base")]
 ALIGNED += [(path, profile) for path in (RESPONSES, MESSAGES) for profile in ("default", "base")]
-# vLLM streams no batches.
+# vLLM streams no batches, and continues no message of Anthropic's form.
 WAYS = [(*way, stream) for way in ALIGNED for stream in (False, True) if not (stream and way[0] == BATCH)]
+
+
+@pytest.fixture(scope="module")
+def opened_url(smollm2_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with opened(smollm2_url, tmp_path_factory.mktemp("opened") / "prompts") as url:
+        yield url
+
+
+def texts_of(reply: Reply) -> list[str]:
+    """What each answer says, whatever the endpoint calls it."""
+    found: defaultdict[int, str] = defaultdict(str)
+    for body in reply.events or [reply.body]:
+        for choice in body.get("choices", ()):
+            said = choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
+            found[choice["index"]] += said["content"] or ""
+        if body.get("type") in {"response.output_text.delta", "content_block_delta"}:
+            found[0] += body["delta"] if isinstance(body["delta"], str) else body["delta"]["text"]
+        for part in (body.get("output") or [body])[0].get("content", ()):
+            found[0] += part["text"]
+    return [found[index] for index in sorted(found)]
+
+
+@pytest.mark.parametrize(("path", "profile", "stream"), WAYS)
+def test_an_opening_is_continued_and_shown(opened_url: str, path: str, profile: str, stream: bool) -> None:
+    fields: Body = {"n": 2, "temperature": 0.5} if path in {CHAT, COMPLETIONS} else {}
+    reply = ask(opened_url, path, f"off:{profile}", stream=stream, alignment={"trace": True}, **fields)
+    assert reply.status == 200, reply.body
+    texts = texts_of(reply)
+    assert len(texts) == (2 if path in {CHAT, COMPLETIONS, BATCH} else 1)
+    is_opened = (path, profile) != (MESSAGES, "default")
+    assert all((text.startswith(OPENING) and len(text) > len(OPENING)) is is_opened for text in texts)
+    assert all(text.count(OPENING) == is_opened for text in texts)
+    assert ('"opening_left_out": "endpoint"' in json.dumps(reply.events or reply.body)) is not is_opened
+    if path == RESPONSES and stream:
+        (ended,) = [event["response"] for event in reply.events if event["type"] == "response.completed"]
+        assert [part["text"] for item in ended["output"] for part in item["content"]] == texts
+
+
+def test_an_opening_is_all_that_the_prompt_has_more(smollm2_url: str, opened_url: str) -> None:
+    for profile in ("default", "base"):
+        plain, more = (
+            answer(url, CHAT, asked)["usage"]["prompt_tokens"]
+            for url, asked in ((smollm2_url, profile), (opened_url, f"off:{profile}"))
+        )
+        assert more - plain == num_tokens(smollm2_url, OPENING)
+    mixed = [
+        [{"role": "user", "content": "Hi"}],
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}],
+    ]
+    assert len(answer(opened_url, BATCH, "off:default", messages=mixed)["choices"]) == 2
 
 
 @pytest.mark.parametrize(("path", "profile", "stream"), WAYS)

@@ -1,6 +1,7 @@
 """A base model on the real engine: with profile `base` it answers as an assistant and stops; with `off` it does not."""
 
 import re
+from pathlib import Path
 
 import anthropic
 import httpx
@@ -10,7 +11,7 @@ from anthropic.types import MessageParam
 
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
-from tests.live.conftest import GEMMA
+from tests.live.conftest import GEMMA, OPENING, opened
 
 QUESTION = "What should I do if I found a lost wallet?"
 NUM_ALIGNED_TOKENS = 200
@@ -57,6 +58,25 @@ def check_answer(text: str) -> None:
     assert text.strip()
     assert "~~~~" not in text
     assert "# Query" not in text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_goes_on_with_an_opening(gemma_url: str, tmp_path: Path, stream: bool) -> None:
+    with (
+        opened(gemma_url, tmp_path / "prompts") as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=180) as client,
+    ):
+        asked = {"model": f"{GEMMA}:off:base", "messages": [{"role": "user", "content": QUESTION}], "n": 2}
+        answer = client.chat.completions.create(**asked, max_tokens=30, seed=1, stream=stream)  # type: ignore[call-overload]
+        texts = ["", ""]
+        for chunk in answer if stream else [answer]:
+            for choice in chunk.choices:
+                said = choice.delta if stream else choice.message
+                texts[choice.index] += said.content or ""
+    for text in texts:
+        check_answer(text)
+        assert text.startswith(OPENING)
+        assert len(text) > len(OPENING)
 
 
 def test_openai_gets_a_response(gemma_url: str) -> None:

@@ -196,7 +196,17 @@ JSON = st.recursive(
     max_leaves=12,
 )
 FIELDS = ["extends", "rendering", "placement", "constitution", "template", "demonstrations", "pinned", "retrieval"]
-FIELDS += ["scope", "sampling", "overridable", "shrinks", "aligns_completions", "description", "unknown"]
+FIELDS += [
+    "scope",
+    "sampling",
+    "overridable",
+    "shrinks",
+    "aligns_completions",
+    "description",
+    "unknown",
+    "openings",
+    "reminders",
+]
 
 
 @FUZZ

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from server.core.errors import ForbiddenError, InvalidRequestError, OverrideError, RequestError, UnknownProfileError
-from server.core.types import Body, Caller, Placement
+from server.core.types import Body, Caller, Order, Placement
 from server.profiles.resolve import Profiles, Resolved, default_for, may_ask, resolve, resolve_plain
 from server.profiles.store import load_profiles
 from tests.conftest import PROMPTS
@@ -73,6 +73,18 @@ def test_overrides_replace_what_the_profile_allows() -> None:
     assert result.profile.placement is Placement.SYSTEM
     assert result.wants_trace
     assert result.overrides == {"num_demonstrations": 1, "placement": "system", "budget_tokens": 50}
+
+
+def test_the_order_is_overridden_where_the_profile_lets_it() -> None:
+    default = PROFILES.current["default"]
+    profiles = Profiles({"default": replace(default, overridable=default.overridable | {"order"})})
+    found = resolve({"alignment": {"order": "canonical"}}, Caller(), profiles, "default")
+    assert found is not None
+    assert found.profile.retrieval == replace(default.retrieval, order=Order.CANONICAL)
+    with pytest.raises(OverrideError, match="override order"):
+        resolved({"alignment": {"order": "canonical"}})
+    with pytest.raises(InvalidRequestError, match=r"alignment\.order"):
+        resolved({"alignment": {"order": "random"}})
 
 
 def test_other_overrides_are_refused() -> None:

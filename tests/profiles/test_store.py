@@ -60,6 +60,21 @@ def test_messages_are_inherited_and_part_of_the_version(folder: Path) -> None:
     assert changed == before.keys() - {"off"}
 
 
+def test_openings_are_merged_stripped_and_part_of_the_version(folder: Path) -> None:
+    extend(folder, "mine", "default", 'openings: {low: "Sure: ", high: Nope}\n')
+    extend(folder, "heir", "mine", "openings: {low: null, elevated: Well}\n")
+    profiles = load_profiles(folder)
+    assert profiles["mine"].openings == {"low": "Sure:", "high": "Nope"}
+    assert profiles["heir"].openings == {"elevated": "Well", "high": "Nope"}
+    before = profiles["mine"].version
+    extend(folder, "mine", "default", "openings: {low: Sure, high: Nope}\n")
+    assert load_profiles(folder)["mine"].version != before
+    extend(folder, "mine", "default", "openings: {low: ' ', other: Well}\n")
+    assert {field for _, field, _ in findings_of(folder)["profiles/mine.yaml"]} == {
+        *("openings.low", "openings.other.[key]")
+    }
+
+
 def test_a_profile_takes_the_messages_that_it_names(folder: Path) -> None:
     edit(folder / "profiles" / "default.yaml", 'risk: ["*"]', "risk: [fraud, s*-talk]")
     profiles = load_profiles(folder)

@@ -1,5 +1,6 @@
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -67,6 +68,22 @@ def test_there_are_no_more_stops_than_engines_take(stop: list[str]) -> None:
 def test_a_continued_answer_opens_the_block() -> None:
     prompt = render([turn("user", "Hi"), turn("assistant", "Well, ")], continue_final_message=True)["prompt"]
     assert prompt.endswith(f"{FENCE}\nWell, ")
+
+
+def test_a_reminder_stands_between_the_query_and_its_answer() -> None:
+    messages = [turn("user", "One"), turn("assistant", "Two"), turn("user", "Hi")]
+    reminded = [replace(SELECTION, reminder="Be ~~~~ kind, <s>please.")]
+    prompt = render_completion(ChatForm(), PROFILE, TEMPLATE, reminded, {"messages": messages}, Sanitiser())["prompt"]
+    head, answer = render(messages)["prompt"][: -len(f"\n# Answer:\n{FENCE}\n")], f"\n# Answer:\n{FENCE}\n"
+    assert prompt == f"{head}\n# Note\nBe ~~~\u200b~ kind, <\u200bs>please.\n{answer}"
+
+
+def test_an_opening_begins_the_answer_in_its_open_block() -> None:
+    body: Body = {"messages": [turn("user", "Hi")]}
+    opened = [replace(SELECTION, opening="I'm ~~~~ sorry, <s>but")]
+    prompt = render_completion(ChatForm(), PROFILE, TEMPLATE, opened, body, Sanitiser())["prompt"]
+    plain = render([turn("user", "Hi")])["prompt"]
+    assert prompt == f"{plain}I'm ~~~\u200b~ sorry, <\u200bs>but"
 
 
 def test_neighbours_of_one_role_are_joined() -> None:

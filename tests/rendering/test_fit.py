@@ -52,6 +52,23 @@ def test_the_retrieved_goes_before_the_pinned_and_the_constitution_last() -> Non
     ]
 
 
+def test_a_reminder_goes_with_the_constitution_after_its_principles() -> None:
+    reminded = replace(ALL, reminder="Weigh it.")
+    fitted = fit(reminded, allowing(Part.CONSTITUTION), 10_000, len)
+    assert (fitted.principles, fitted.reminders, fitted.selection.reminder) == (("clear", "kind"), ("low",), "")
+    assert fit(reminded, allowing(Part.CONSTITUTION), 25, len).selection.reminder == "Weigh it."
+    assert fit(reminded, allowing(Part.RETRIEVED, Part.PINNED), 10_000, len).selection.reminder == "Weigh it."
+    only = replace(ALL, principles=(), reminder="Weigh it.")
+    shorter = shed(only, allowing(Part.CONSTITUTION))
+    assert shorter is not None
+    assert (shorter.reminders, shorter.selection.reminder) == (("low",), "")
+
+
+def test_the_least_similar_goes_first_in_any_order() -> None:
+    nearest_first = replace(ALL, demonstrations=ALL.demonstrations[::-1])
+    assert fit(nearest_first, PROFILE, 1, len).demonstrations == ("far",)
+
+
 def test_a_profile_keeps_what_it_does_not_let_go() -> None:
     fitted = fit(ALL, allowing(Part.RETRIEVED), 10_000, len)
     assert remaining(fitted.selection) == ["kind", "clear", "first"]

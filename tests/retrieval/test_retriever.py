@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.types import Profile, Reason, Risk, RiskMessage, Route, Vectors
+from server.core.types import Order, Profile, Reason, Risk, RiskMessage, Route, Vectors
 from server.profiles.store import load_profiles
 from server.retrieval.base import Embedder
 from server.retrieval.retriever import Retriever, Retrievers
@@ -62,6 +62,18 @@ def test_a_harmless_message_is_shown_no_refusal(retriever: Retriever) -> None:
     selection = retriever.retrieve("What is a good recipe for apple pie?")
     assert selection.route is Route.LOW
     assert Risk.HARMFUL not in {scored.item.risk for scored in selection.demonstrations}
+
+
+def test_the_canonical_order_is_the_banks_whatever_the_request(retriever: Retriever) -> None:
+    first, second = (PROFILE.demonstrations[i].user for i in (0, 5))
+    for query in (f"{first} {second}", f"{second} {first}"):
+        chosen = {
+            order: retriever.retrieve(query, replace(PROFILE, retrieval=replace(PROFILE.retrieval, order=order)))
+            for order in Order
+        }
+        shown = {order: [scored.item for scored in chosen[order].demonstrations] for order in Order}
+        assert shown[Order.CANONICAL] == sorted(shown[Order.NEAREST_LAST], key=PROFILE.demonstrations.index)
+        assert shown[Order.NEAREST_FIRST] == shown[Order.NEAREST_LAST][::-1]
 
 
 def test_pinned_items_spend_the_budget_first(embedder: Embedder) -> None:

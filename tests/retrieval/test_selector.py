@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.types import Reason, Risk
-from server.retrieval.selector import POOL_PER_RISK, Record, select
+from server.core.types import Order, Reason, Risk
+from server.retrieval.selector import POOL_PER_RISK, Record, arrange, select
 
 BENIGN, HARMFUL, LOOKALIKE = Risk.BENIGN, Risk.HARMFUL, Risk.LOOKALIKE
 
@@ -30,6 +30,12 @@ def pick(
 
 def test_the_most_similar_come_last() -> None:
     assert pick([0.3, 0.1, 0.2, 0.9], count=3) == [0, 2, 1]
+
+
+def test_the_order_changes_places_only() -> None:
+    chosen = pick([0.3, 0.1, 0.2, 0.9], count=3)
+    orders = [arrange(chosen, order) for order in (Order.NEAREST_LAST, Order.NEAREST_FIRST, Order.CANONICAL)]
+    assert orders == [[0, 2, 1], [1, 2, 0], [0, 1, 2]]
 
 
 def test_relevance_alone_takes_twins_and_diversity_does_not() -> None:

@@ -1,10 +1,12 @@
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
+from server.core.types import Obstacle
 from server.profiles.store import load_profiles
-from server.trace.record import Trace
+from server.trace.record import Trace, selection_json
 from tests.conftest import PROMPTS
 from tests.rendering.builders import SELECTION
 
@@ -30,6 +32,13 @@ def test_the_record_names_what_was_chosen_in_prompt_order() -> None:
     assert body["pinned_demonstrations"] == ["first"]
     assert body["demonstrations"] == [{"id": "second", "similarity": 0.5, "risk": "benign"}]
     assert (body["placement"], body["tokens"]) == ("turns", {"alignment": 3})
+
+
+def test_it_tells_the_texts_of_the_route_or_why_one_is_not_there() -> None:
+    assert not {"reminder", "opening", "opening_left_out"} & selection_json(SELECTION).keys()
+    assert selection_json(replace(SELECTION, reminder="Be kind."))["reminder"] == "Be kind."
+    assert selection_json(replace(SELECTION, opening="Sure:"))["opening"] == "Sure:"
+    assert selection_json(replace(SELECTION, obstacle=Obstacle.TOOLS))["opening_left_out"] == "tools"
 
 
 def test_it_is_written_as_one_line_of_json_without_text(caplog: pytest.LogCaptureFixture) -> None:

@@ -62,7 +62,9 @@ def _pinned_tokens(subject: Subject, profile: Profile) -> int:
 
 
 def _text_tokens(subject: Subject, profile: Profile) -> int:
-    """What the template makes of the pinned principles and the longest that may be retrieved beside them."""
+    """What the template makes of the pinned principles and the longest that may be retrieved beside them, and the
+    longest reminder and opening.
+    """
     principles = profile.constitution.principles
     retrievable = sorted((item for item in principles if not item.pinned), key=lambda item: -len(item.text))
     longest = tuple(Scored(item, 0.0) for item in retrievable[: profile.retrieval.num_principles])
@@ -70,7 +72,9 @@ def _text_tokens(subject: Subject, profile: Profile) -> int:
     selection = Selection(0.0, Route.LOW, pinned, longest, (), ())
     sanitiser = Sanitiser(subject.tokenizer.control_tokens)
     text = render(subject.templates[profile.id], profile, selection, sanitiser, demonstrations=[], system="")
-    return subject.tokenizer.count(text)
+    count = subject.tokenizer.count
+    by_route = (profile.reminders, profile.openings)
+    return count(text) + sum(max(map(count, texts.values()), default=0) for texts in by_route)
 
 
 def _demonstration_tokens(subject: Subject, profile: Profile) -> int:

@@ -78,6 +78,20 @@ def check_quotas(subject: Subject) -> Iterator[Finding]:
         yield entries[0].find("risk", message, mend, _RULE)
 
 
+def check_routes(subject: Subject) -> Iterator[Finding]:
+    """What a profile has for a route is for one that requests can take."""
+    for profile in subject.profiles.values():
+        texts = [
+            *(("reminders", route) for route in profile.reminders),
+            *(("openings", route) for route in profile.openings),
+        ]
+        for name, route in texts:
+            if route not in _routes(profile):
+                mend = "take it out, or give the profile harmful messages or thresholds by which requests come there"
+                message = f"is for route {route.value}, which no request takes"
+                yield subject.find_in_profile(profile, (name, route.value), message, mend, _RULE)
+
+
 def check_templates(subject: Subject) -> Iterator[Finding]:
     """A template has a place for all that its profiles put into a prompt."""
     left_out: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -127,6 +141,7 @@ def _wanted(profile: Profile) -> frozenset[str]:
     retrieves = profile.retrieval.num_principles > 0 or "num_principles" in profile.overridable
     wanted = {"principles", "system"} | ({"retrieved_principles"} if retrieves else set())
     if profile.rendering is Rendering.COMPLETION:
+        wanted |= {"reminder"} if profile.reminders else set()
         return frozenset(wanted | {"demonstrations", "exchanges", "question"})
     as_text = profile.placement is Placement.SYSTEM or "placement" in profile.overridable
     return frozenset(wanted | ({"demonstrations"} if as_text else set()))

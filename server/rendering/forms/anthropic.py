@@ -1,6 +1,7 @@
 """Anthropic's `/v1/messages`: `system` stands beside `messages`, contents may be blocks."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from server.core.errors import InvalidRequestError
@@ -17,6 +18,7 @@ class AnthropicForm:
     path = "/v1/messages"
     renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("system", "messages", "tools", "chat_template_kwargs")
+    continues = False
     limit_fields: tuple[str, ...] = ("max_tokens",)
     messages_field = "messages"
 
@@ -29,7 +31,7 @@ class AnthropicForm:
         """See Form."""
         system = {"system": contexts[0].system} if contexts[0].system else {}
         kept = {name: value for name, value in body.items() if name != "system"}
-        return {**kept, **system, "messages": with_context(body["messages"], Context("", contexts[0].turns))}
+        return {**kept, **system, "messages": with_context(body["messages"], replace(contexts[0], system=""))}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form. What is said of thinking stays behind, since a base model does none."""

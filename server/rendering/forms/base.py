@@ -12,10 +12,14 @@ Conversation = list[Body]
 
 @dataclass(frozen=True)
 class Context:
-    """What a chat rendering puts before one conversation: a system text, which may be empty, and exchanges as turns."""
+    """What a chat rendering puts around one conversation: a system text and exchanges as turns before it, a reminder
+    after the last message of its user, and the opening of the answer at its end. All texts may be empty.
+    """
 
     system: str
     turns: Sequence[Exchange]
+    reminder: str = ""
+    opening: str = ""
 
 
 class Form(Protocol):
@@ -26,6 +30,8 @@ class Form(Protocol):
     """The renderings that it can carry."""
     prompt_fields: tuple[str, ...]
     """Fields whose strings may reach the prompt."""
+    continues: bool
+    """Whether its chat requests can end in the opening of an answer, for engines that continue one."""
     limit_fields: tuple[str, ...]
     """Fields that limit the tokens of the answer, the first given one counting."""
     messages_field: str
@@ -36,7 +42,7 @@ class Form(Protocol):
         ...
 
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
-        """`body` with a context before each conversation. Leading system messages are in the contexts already."""
+        """`body` with a context around each conversation. Leading system messages are in the contexts already."""
         ...
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:

@@ -1,11 +1,12 @@
 """`/v1/chat/completions`, and vLLM's batch of conversations beside it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from server.core.errors import InvalidRequestError
 from server.core.types import Body, Rendering
 from server.rendering.forms.base import Context, Conversation
-from server.rendering.messages import check_messages, refuse_truncation, split_system
+from server.rendering.messages import TEXT_PARTS, check_messages, refuse_truncation, split_system, text_of
 
 _CHAT_ONLY = frozenset(
     {
@@ -31,6 +32,7 @@ class ChatForm:
     path = "/v1/chat/completions"
     renderings = frozenset(Rendering)
     prompt_fields: tuple[str, ...] = ("messages", "tools", "functions", "documents", "chat_template_kwargs")
+    continues = True
     limit_fields: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
     messages_field = "messages"
 
@@ -41,7 +43,8 @@ class ChatForm:
 
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """See Form."""
-        return {**body, "messages": with_context(body["messages"], contexts[0])}
+        (messages,), options = _continued([with_context(body["messages"], contexts[0])], contexts)
+        return {**body, **options, "messages": messages}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form."""
@@ -64,15 +67,19 @@ class BatchForm(ChatForm):
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """See Form."""
         pairs = zip(body["messages"], contexts, strict=True)
-        return {**body, "messages": [with_context(messages, context) for messages, context in pairs]}
+        batch, options = _continued([with_context(messages, context) for messages, context in pairs], contexts)
+        return {**body, **options, "messages": batch}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form."""
         return {**completion_fields(body), "prompt": list(prompts)}
 
 
-def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
-    """System text, turns, and the client's messages after its leading system ones, which keep their order and form."""
+def with_context(messages: Sequence[Body], context: Context, *, text_type: str = "text") -> list[Body]:
+    """System text, turns, and the client's messages after its leading system ones, which keep their order and form.
+
+    The last one of its user ends with the reminder. `text_type` is what the endpoint calls a part that is text.
+    """
     _, rest = split_system(messages)
     system = [{"role": "system", "content": context.system}] if context.system else []
     turns = [
@@ -80,7 +87,41 @@ def with_context(messages: Sequence[Body], context: Context) -> list[Body]:
         for exchange in context.turns
         for role, text in (("user", exchange.user), ("assistant", exchange.assistant))
     ]
-    return [*system, *turns, *rest]
+    return [*system, *turns, *_reminded(rest, context.reminder, text_type)]
+
+
+def _reminded(messages: Sequence[Body], reminder: str, text_type: str) -> Sequence[Body]:
+    """`messages` with a further paragraph in the last one in which the user says something, if there is a user."""
+    users = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+    spoken = [index for index in users if text_of(messages[index]).strip()]
+    if not reminder or not users:
+        return messages
+    place = (spoken or users)[-1]
+    message = messages[place]
+    content = _with_paragraph(message.get("content"), reminder, text_type)
+    return [*messages[:place], {**message, "content": content}, *messages[place + 1 :]]
+
+
+def _with_paragraph(content: Any, text: str, text_type: str) -> str | list[Body]:
+    if not isinstance(content, list):
+        return f"{content}\n\n{text}" if content else text
+    *before, last = content or [{}]
+    if "text" in last and last.get("type", "text") in TEXT_PARTS:
+        return [*before, {**last, "text": f"{last['text']}\n\n{text}"}]
+    return [*content, {"type": text_type, "text": text}]
+
+
+def _continued(batch: list[list[Body]], contexts: Sequence[Context]) -> tuple[list[list[Body]], Body]:
+    """Conversations with the openings of their answers, if any, and the options that make vLLM continue them.
+
+    The options are for a whole batch, so a conversation without an opening then ends in an empty one.
+    """
+    if not any(context.opening for context in contexts):
+        return batch, {}
+    openings = [{"role": "assistant", "content": context.opening} for context in contexts]
+    continued = [[*messages, opening] for messages, opening in zip(batch, openings, strict=True)]
+    # Echoed, an opening would be in the answer twice.
+    return continued, {"add_generation_prompt": False, "continue_final_message": True, "echo": False}
 
 
 def completion_fields(body: Body) -> Body:
@@ -104,10 +145,16 @@ def num_top_logprobs(body: Body) -> int:
 
 def refuse_tools(body: Body) -> None:
     """Raise InvalidRequestError for tools that the model may call; it is told of none of them."""
-    for field in ("tools", "functions"):
-        if body.get(field) and body.get("tool_choice") not in ("none", {"type": "none"}):
-            raise InvalidRequestError(
-                f"{field} need a model with a chat template; this profile renders for a base model. "
-                "Leave them out or choose a profile with chat rendering.",
-                param=field,
-            )
+    if (field := tools_field(body)) is not None:
+        raise InvalidRequestError(
+            f"{field} need a model with a chat template; this profile renders for a base model. "
+            "Leave them out or choose a profile with chat rendering.",
+            param=field,
+        )
+
+
+def tools_field(body: Body) -> str | None:
+    """The field with tools that the model may call; None where there are none."""
+    if body.get("tool_choice") in ("none", {"type": "none"}):
+        return None
+    return next((field for field in ("tools", "functions") if body.get(field)), None)

@@ -18,6 +18,7 @@ class CompletionsForm:
     path = "/v1/completions"
     renderings = frozenset({Rendering.COMPLETION})
     prompt_fields: tuple[str, ...] = ("prompt",)
+    continues = False
     limit_fields: tuple[str, ...] = ("max_tokens",)
     messages_field = "prompt"
 

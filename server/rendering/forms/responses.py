@@ -1,6 +1,7 @@
 """`/v1/responses`: a conversation is `instructions` and `input`, a text or a list of items."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from server.core.errors import InvalidRequestError
@@ -23,6 +24,7 @@ class ResponsesForm:
     prompt_fields: tuple[str, ...] = (
         *("instructions", "input", "tools", "previous_input_messages", "chat_template_kwargs"),
     )
+    continues = True
     limit_fields: tuple[str, ...] = ("max_output_tokens",)
     messages_field = "input"
 
@@ -39,10 +41,10 @@ class ResponsesForm:
 
     def write_chat(self, body: Body, contexts: Sequence[Context]) -> Body:
         """Instructions do not carry over to a next response, so the context goes there as far as it can."""
-        items = with_context(_items(body["input"]), Context("", contexts[0].turns))
+        items = with_context(_items(body["input"]), replace(contexts[0], system=""), text_type="input_text")
         instructions = {"instructions": contexts[0].system} if contexts[0].system else {}
         kept = {name: value for name, value in body.items() if name != "instructions"}
-        return {**kept, **instructions, "input": items}
+        return {**kept, **instructions, "input": [*items, *_opening(contexts[0].opening)]}
 
     def write_completion(self, body: Body, prompts: Sequence[str]) -> Body:
         """See Form. What is said of reasoning stays behind, since a base model does none."""
@@ -51,6 +53,13 @@ class ResponsesForm:
         _refuse_logprobs(body)
         limit = {"max_tokens": body.get("max_output_tokens")}
         return {**carried(body), **limit, **carried_format(body, "text"), "prompt": prompts[0]}
+
+
+def _opening(text: str) -> list[Body]:
+    """An answer that is not complete, as the last item: vLLM continues it."""
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    item = {"type": "message", "id": "msg_opening", "role": "assistant", "status": "incomplete", "content": content}
+    return [item] if text else []
 
 
 def _refuse_kept(body: Body) -> None:

@@ -34,6 +34,23 @@ def test_the_context_goes_into_instructions_and_before_the_items() -> None:
     assert FORM.write_chat({"input": "Hi"}, [CONTEXT])["input"] == [*TURNS, {"role": "user", "content": "Hi"}]
 
 
+def test_a_reminder_is_in_the_last_message_of_the_user() -> None:
+    context = Context("", [], reminder="Be kind.")
+    assert FORM.write_chat({"input": "Hi"}, [context])["input"] == [{"role": "user", "content": "Hi\n\nBe kind."}]
+    image: Body = {"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}
+    reminded = [*image["content"], {"type": "input_text", "text": "Be kind."}]
+    written = FORM.write_chat({"input": [image, CALL, RESULT]}, [context])
+    assert written["input"] == [{"role": "user", "content": reminded}, CALL, RESULT]
+
+
+def test_an_opening_is_a_last_item_that_is_not_complete() -> None:
+    written = FORM.write_chat({"input": "Hi"}, [Context("", [], opening="Sure:")])
+    asked, opening = written["input"]
+    assert asked == {"role": "user", "content": "Hi"}
+    assert (opening["role"], opening["status"], opening["content"][0]["text"]) == ("assistant", "incomplete", "Sure:")
+    assert FORM.read(written)[0][-1]["role"] == "assistant"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
