@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 
@@ -48,28 +49,28 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
-def embedder() -> Embedder:
-    return MiniLMEmbedder(prepare_minilm(default_cache_dir() / "embedders", report=print))
+class RememberingEmbedder:
+    """Embeds a text once, since many tests build an application over the same bank."""
 
-
-class RememberingEmbedder(WordLlamaEmbedder):
-    """Embeds the same texts once, since many tests build an application over the same bank."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._remembered: dict[tuple[str, ...], Vectors] = {}
+    def __init__(self, embedder: Embedder) -> None:
+        self.name, self.dimension = embedder.name, embedder.dimension
+        self._embedder = embedder
+        self._remembered: dict[str, Vectors] = {}
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        key = tuple(texts)
-        if key not in self._remembered:
-            self._remembered[key] = super().embed(texts)
-        return self._remembered[key]
+        new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
+        self._remembered.update(zip(new, self._embedder.embed(new), strict=True))
+        return np.array([self._remembered[text] for text in texts], np.float32).reshape(-1, self.dimension)
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return RememberingEmbedder(MiniLMEmbedder(prepare_minilm(default_cache_dir() / "embedders", report=print)))
 
 
 @pytest.fixture(scope="session")
 def light_embedder() -> Embedder:
-    return RememberingEmbedder()
+    return RememberingEmbedder(WordLlamaEmbedder())
 
 
 @pytest.fixture
