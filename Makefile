@@ -32,7 +32,8 @@ check: $(VENV)/ready-dev
 	$(BIN)/hadolint docker/Dockerfile.cpu docker/Dockerfile.gpu
 
 unit: $(VENV)/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/live --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest tests/live
 
 # Requests made up at random from the OpenAPI document, seconds for each of the three profiles; then broken prompt files.
 FUZZ_S ?= 120

@@ -14,7 +14,7 @@ from server.retrieval.base import Embedder
 from tests.conftest import PROMPTS
 
 DATA = os.environ.get("ICALIGN_DATA")
-pytestmark = pytest.mark.skipif(DATA is None, reason="ICALIGN_DATA names no folder of public sets")
+pytestmark = pytest.mark.skipif(not DATA, reason="ICALIGN_DATA names no folder of public sets")
 
 NUM_WORDS = 9
 # Two people who ask the same in other words come to 0.9; a row with a word changed to more than this.
