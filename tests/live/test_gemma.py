@@ -14,14 +14,17 @@ from server.rendering.tokens import ModelTokenizer
 from tests.live.conftest import GEMMA, OPENING, opened
 
 QUESTION = "What should I do if I found a lost wallet?"
+NUM_ANSWERS = 12
+MAX_TOKENS = 320
+"""Room for a long answer that ends; of those that do not, most run on for ever."""
 NUM_ALIGNED_TOKENS = 200
 """A prompt with principles and demonstrations is longer than this, the question alone far shorter."""
 
 
-def ask(url: str, profile: str) -> list[Body]:
-    """Eight sampled answers: one greedy answer of so small a model can turn on the rounding of a processor."""
+def ask(url: str, profile: str, max_tokens: int) -> list[Body]:
+    """Sampled answers: one greedy answer of so small a model can turn on the rounding of a processor."""
     messages = [{"role": "user", "content": QUESTION}]
-    sampling = {"temperature": 0.7, "n": 8, "seed": 1, "max_tokens": 160}
+    sampling = {"temperature": 0.7, "n": NUM_ANSWERS, "seed": 1, "max_tokens": max_tokens}
     body = {"model": f"{GEMMA}:{profile}", "messages": messages, **sampling}
     answer: Body = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=180).json()
     choices: list[Body] = answer["choices"]
@@ -33,23 +36,30 @@ def num_ended(choices: list[Body]) -> int:
 
 
 def test_aligned_it_answers_and_ends_by_itself(gemma_url: str) -> None:
-    choices = ask(gemma_url, "base")
+    choices = ask(gemma_url, "base", MAX_TOKENS)
     texts = [choice["message"]["content"] for choice in choices]
-    assert num_ended(choices) >= 5
+    assert num_ended(choices) >= NUM_ANSWERS // 2
     assert all(text.strip() for text in texts)
     assert sum(re.search(r"wallet|owner|police|find|lost|money|bank", text) is not None for text in texts) >= 3
     assert not any(re.search(r"~~~~|^# (Query|Answer)", text, re.MULTILINE) for text in texts)
 
 
 def test_unaligned_it_runs_on(gemma_url: str) -> None:
-    assert num_ended(ask(gemma_url, "off")) <= 3
+    assert num_ended(ask(gemma_url, "off", MAX_TOKENS // 2)) <= NUM_ANSWERS // 3
 
 
 def test_a_stream_ends_the_same_way(gemma_url: str) -> None:
     messages = [{"role": "user", "content": QUESTION}]
-    body = {"model": f"{GEMMA}:base", "messages": messages, "n": 8, "seed": 1, "max_tokens": 160, "stream": True}
+    body = {
+        "model": f"{GEMMA}:base",
+        "messages": messages,
+        "n": NUM_ANSWERS,
+        "seed": 1,
+        "max_tokens": MAX_TOKENS,
+        "stream": True,
+    }
     text = httpx.post(f"{gemma_url}/v1/chat/completions", json=body, timeout=180).text
-    assert text.count('"finish_reason":"stop"') >= 5
+    assert text.count('"finish_reason":"stop"') >= NUM_ANSWERS // 2
     assert "~~~~" not in text
     assert text.endswith("data: [DONE]\n\n")
 
