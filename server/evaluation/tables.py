@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from server.evaluation.comparison import Difference, Group, Measured, first_by_label
 from server.evaluation.measures.base import Figure, Unit
@@ -57,13 +58,10 @@ def columns_by_figure(measured: Measured, measure: str, figures: Sequence[Figure
 
 def table_of(title: str, arms: Sequence[str], columns: Sequence[Column], measured: Measured) -> Table:
     """The means with their intervals, an arm a row."""
-    found = {arm: [_estimate(measured, arm, column) for column in columns] for arm in arms}
-    rows = [
-        (arm, [estimate_cell(item, column.figure.unit) for item, column in zip(items, columns, strict=True)])
-        for arm, items in found.items()
+    made = [
+        (column.title, column.figure.unit, partial(_estimate, measured=measured, column=column)) for column in columns
     ]
-    sizes = [max(items[place].n for items in found.values()) for place in range(len(columns))]
-    return Table(title, [(column.title, f"n = {size:,}") for column, size in zip(columns, sizes, strict=True)], rows)
+    return table_of_values(title, arms, made)
 
 
 def table_of_values(
@@ -120,7 +118,7 @@ def format_number(value: float, unit: Unit, *, bare: bool = False) -> str:
     return f"{value:.2f}".replace("-", _MINUS) if unit in {"nats", "calls"} else f"{value:.1f}".replace("-", _MINUS)
 
 
-def _estimate(measured: Measured, arm: str, column: Column) -> Estimate:
+def _estimate(arm: str, measured: Measured, column: Column) -> Estimate:
     values = measured.values(arm, column.group, column.figure.name)
     return estimate(values, is_share=column.figure.unit == "share")
 
