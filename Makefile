@@ -32,6 +32,7 @@ check: $(VENV)/ready-dev
 	$(BIN)/hadolint docker/Dockerfile.cpu docker/Dockerfile.gpu
 
 unit: $(VENV)/ready-dev
+	$(BIN)/icalign prepare smollm2-135m-instruct
 	$(BIN)/python -m pytest --ignore=tests/live --numprocesses=auto --dist=loadfile
 	$(BIN)/python -m pytest tests/live
 

@@ -169,13 +169,13 @@ def load_tokenizer_for(settings: Settings, report: Report) -> Tokenizer:
 
 
 def load_embedder(settings: Settings, report: Report) -> Embedder:
-    """The embedder that `settings` name; minilm is exported on the first call."""
-    from server.retrieval import minilm
+    """The embedder that `settings` name; mpnet and minilm are exported on the first call."""
+    from server.retrieval.encoders import MINILM, MPNET, OnnxEmbedder, is_available, prepare_encoder
 
     folder: Path = settings.cache_dir / "embedders"
-    wanted = settings.embedder
-    if wanted is EmbedderKind.MINILM or (wanted is EmbedderKind.AUTO and minilm.is_available(folder)):
-        return minilm.MiniLMEmbedder(minilm.prepare_minilm(folder, report=report))
+    for kind, encoder in ((EmbedderKind.MPNET, MPNET), (EmbedderKind.MINILM, MINILM)):
+        if settings.embedder is kind or (settings.embedder is EmbedderKind.AUTO and is_available(encoder, folder)):
+            return OnnxEmbedder(encoder, prepare_encoder(encoder, folder, report=report))
     from server.retrieval.wordllama import WordLlamaEmbedder
 
     return WordLlamaEmbedder()

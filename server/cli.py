@@ -84,15 +84,15 @@ def show_config(config: ConfigOption = None) -> None:
 def prepare(
     model: Annotated[str, typer.Argument(help="Name of a packaged model.")], config: ConfigOption = None
 ) -> None:
-    """Prepare a packaged model and the embedder in the cache, and print the model's folder."""
-    from server.app import load_embedder, model_location
+    """Prepare a packaged model, the embedder and the prompts in the cache, and print the model's folder."""
+    from server.app import load_embedder, load_library, load_tokenizer_for, model_location
     from server.engine.packaged import PACKAGED_MODELS
 
     if model not in PACKAGED_MODELS:
         fail(f"There is no packaged model {model!r}; there are {', '.join(PACKAGED_MODELS)}.")
     try:
         settings = load_settings({"model": model}, config)
-        load_embedder(settings, remark)
+        load_library(settings, load_embedder(settings, remark), load_tokenizer_for(settings, remark), remark)
         typer.echo(model_location(settings, remark))
     except IcalignError as error:
         fail(error)

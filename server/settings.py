@@ -28,9 +28,10 @@ class EngineKind(StrEnum):
 
 
 class EmbedderKind(StrEnum):
-    """Which embedder compares texts; auto takes minilm where it is installed and wordllama elsewhere."""
+    """Which embedder compares texts; auto takes the first of the others that is installed."""
 
     AUTO = "auto"
+    MPNET = "mpnet"
     MINILM = "minilm"
     WORDLLAMA = "wordllama"
 

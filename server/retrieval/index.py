@@ -16,6 +16,8 @@ NUM_NEAREST = 64
 # what that costs and misses.
 _NUM_COMPARED = 768
 _BLOCK_ROWS = 8192
+# Below any cosine.
+_FAR = -2.0
 
 Positions = NDArray[np.intp]
 
@@ -69,6 +71,19 @@ class NeighbourIndex:
         blocks = np.split(positions, range(_BLOCK_ROWS, len(positions), _BLOCK_ROWS))
         packed = [_pack(self._store.vectors[self.rows[block]]) for block in blocks]
         return np.ascontiguousarray(np.concatenate(packed).T)
+
+
+def nearest_others(vectors: Vectors, wanted: Sequence[int]) -> tuple[NDArray[np.float32], Positions]:
+    """The similarity and the position of the `NUM_NEAREST` to each of `wanted` among all `vectors` but itself.
+
+    Both are [wanted, NUM_NEAREST], in no order; of fewer vectors all, itself as if it were far away.
+    """
+    similarities = vectors[list(wanted)] @ vectors.T
+    similarities[np.arange(len(wanted)), list(wanted)] = _FAR
+    count = min(NUM_NEAREST, len(vectors))
+    nearest = [_smallest(-row, count) for row in similarities]
+    positions = np.array(nearest, np.intp).reshape(len(wanted), count)
+    return np.take_along_axis(similarities, positions, axis=1), positions
 
 
 def _pack(vectors: Vectors) -> NDArray[np.uint64]:

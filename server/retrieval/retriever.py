@@ -24,9 +24,9 @@ from server.core.types import (
 from server.retrieval.base import Embedder
 from server.retrieval.cache import DiskCache
 from server.retrieval.explanation import judge_demonstrations, judge_principles
-from server.retrieval.index import NeighbourIndex
+from server.retrieval.index import NeighbourIndex, nearest_others
 from server.retrieval.remembered import Remembered, Report
-from server.retrieval.risk import choose_route, score_risk
+from server.retrieval.risk import calibrate, choose_route, is_held_out, score_risk
 from server.retrieval.selector import Record, arrange, select
 from server.retrieval.vectors import Rows, VectorStore
 
@@ -43,10 +43,21 @@ class Bank:
 
 @dataclass(frozen=True, eq=False)
 class RiskIndex:
-    """Messages that decide the risk beside a bank; for all profiles and versions that have them."""
+    """Messages that decide the risk beside a bank; for all profiles and versions that have them.
+
+    `similarities` and `harmful` are of the nearest others of harmless ones, those that no encoder was fitted to:
+    [messages that calibrate, neighbours], each.
+    """
 
     messages: tuple[RiskMessage, ...]
     index: NeighbourIndex
+    similarities: NDArray[np.float32]
+    harmful: NDArray[np.bool_]
+
+    def harmless_scores(self, num_neighbours: int) -> NDArray[np.float64]:
+        """What the harmless messages that calibrate score, each without itself, ascending."""
+        pairs = zip(self.similarities, self.harmful, strict=True)
+        return np.sort([score_risk(near, labels, num_neighbours) for near, labels in pairs])
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Retriever:
         self._pinned_rows = store.rows([item.user for item in profile.pinned])
         self._retrievable = _retrievable(profile)
         self._principle_rows = store.rows([_principle_text(item) for item in self._retrievable])
+        self._harmless_scores = risk_index.harmless_scores(profile.retrieval.num_neighbours)
 
     @property
     def rows(self) -> Iterable[Rows]:
@@ -147,7 +159,8 @@ class Retriever:
         settings = profile.retrieval
         voters = self._voters(vector, candidates)
         harmful = np.array([item.is_harmful for item in voters.items], np.bool_)
-        risk = score_risk(voters.similarities, harmful, settings.num_neighbours)
+        score = score_risk(voters.similarities, harmful, settings.num_neighbours)
+        risk = calibrate(score, self._harmless_scores)
         route = choose_route(risk, settings.thresholds)
         chosen = select(
             candidates.similarities,
@@ -234,9 +247,7 @@ class Retrievers:
         def count(texts: Sequence[str]) -> NDArray[np.int32]:
             return np.array([[count_tokens(text)] for text in texts], np.int32)
 
-        embedded = Remembered(
-            f"vectors by {embedder.name}", embedder.embed, np.float32, embedder.dimension, cache, report
-        )
+        embedded = Remembered(vectors_kind(embedder), embedder.embed, np.float32, embedder.dimension, cache, report)
         self._embedder = embedder
         self._store = VectorStore(embedded)
         self._counted = Remembered(f"token counts by {counter}", count, np.int32, 1, cache, report)
@@ -283,8 +294,12 @@ class Retrievers:
             if known.messages == messages:
                 return known
         rows = self._store.rows([item.user for item in messages])
+        harmful = np.array([item.is_harmful for item in messages], np.bool_)
+        calibrating = [i for i, item in enumerate(messages) if not item.is_harmful and is_held_out(item.user)]
+        similarities, nearest = nearest_others(self._store.vectors[rows], calibrating)
         labels = ["harmful" if item.is_harmful else "harmless" for item in messages]
-        risk_index = RiskIndex(messages, NeighbourIndex(self._store, rows, labels))
+        index = NeighbourIndex(self._store, rows, labels)
+        risk_index = RiskIndex(messages, index, similarities, harmful[nearest])
         self._risk_indexes.add(risk_index)
         return risk_index
 
@@ -303,6 +318,11 @@ class Retrievers:
         }
         known = self._num_tokens | {item: item.num_tokens(counts.__getitem__) for item in new}
         return {item: known[item] for item in shown}
+
+
+def vectors_kind(embedder: Embedder) -> str:
+    """What a cache calls the vectors of `embedder`."""
+    return f"vectors by {embedder.name}"
 
 
 def _retrievable(profile: Profile) -> Sequence[Principle]:

@@ -1,4 +1,10 @@
-"""How risky a request looks, judged by its labelled neighbours among demonstrations and messages."""
+"""How risky a request looks, judged by its labelled neighbours among demonstrations and messages.
+
+The neighbours give a score, and the scores of harmless messages say how rare it is among what is harmless: so a
+threshold is the share of harmless requests that it lets through, whatever the bank and the embedder.
+"""
+
+import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +14,11 @@ from server.core.types import Route
 # With 0.15 the area under the curve of harmful against harmless requests is 0.004 to 0.008 larger on public sets. But
 # then 63 neighbours at 0.5 outvote a message that is word for word the request, and nobody could mend anything by one.
 _TEMPERATURE = 0.1
+
+# Of the first byte of a hash: an eighth of all messages.
+_HELD_OUT_BELOW = 32
+# With fewer, the share of those at or above a score says little.
+_MIN_CALIBRATING = 50
 
 
 def score_risk(similarities: NDArray[np.float32], harmful: NDArray[np.bool_], num_neighbours: int) -> float:
@@ -21,6 +32,23 @@ def score_risk(similarities: NDArray[np.float32], harmful: NDArray[np.bool_], nu
     nearest = np.argsort(-similarities, kind="stable")[:num_neighbours]
     weights = np.exp((similarities[nearest] - similarities[nearest[0]]) / _TEMPERATURE)
     return float(weights @ harmful[nearest] / weights.sum())
+
+
+def is_held_out(text: str) -> bool:
+    """Whether the message `text` is one of the eighth that no encoder is fitted to, so that it can calibrate."""
+    return hashlib.sha256(text.encode()).digest()[0] < _HELD_OUT_BELOW
+
+
+def calibrate(score: float, harmless: NDArray[np.float64]) -> float:
+    """The share, 0 to 1, of harmless messages that look less harmful than a request with `score`.
+
+    `harmless` has their scores [n], ascending, each found without itself. It is one less the p-value of split conformal
+    prediction (Vovk et al. 2005): of requests that are like them, at most a share r reaches 1 - r. With too few of
+    them, it is the score itself.
+    """
+    if len(harmless) < _MIN_CALIBRATING:
+        return score
+    return float(np.searchsorted(harmless, score) / (len(harmless) + 1))
 
 
 def choose_route(risk: float, thresholds: tuple[float, float]) -> Route:

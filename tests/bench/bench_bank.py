@@ -73,7 +73,7 @@ ENDINGS = "|?|.| please|, thanks| - any ideas|??| asap|, and how long does it ta
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[240, 10_000, 100_000])
-    parser.add_argument("--embedder", choices=["minilm", "wordllama"], default="minilm")
+    parser.add_argument("--embedder", choices=["mpnet", "minilm", "wordllama"], default="minilm")
     parser.add_argument("--form", choices=["jsonl", "yaml"], default="jsonl")
     parser.add_argument("--part", choices=["cold", "warm", "search"], help="one part, in this process")
     parser.add_argument("--folder", type=Path, help="where that part finds its files")

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from server.core.types import Demonstration, Profile, Risk, Vectors
 from server.profiles.store import load_profiles
 from server.retrieval.base import Embedder
-from server.retrieval.minilm import MiniLMEmbedder, prepare_minilm
+from server.retrieval.encoders import MINILM, MPNET, OnnxEmbedder, prepare_encoder
 from server.retrieval.retriever import Retrievers
 from server.retrieval.risk import score_risk
 from server.retrieval.wordllama import WordLlamaEmbedder
@@ -37,8 +37,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     data = parser.parse_args().data
     profile = load_profiles(default_prompts_dir())["default"]
+    folder = default_cache_dir() / "embedders"
     embedders: list[Embedder] = [
-        MiniLMEmbedder(prepare_minilm(default_cache_dir() / "embedders", report=print)),
+        *(OnnxEmbedder(item, prepare_encoder(item, folder, report=print)) for item in (MPNET, MINILM)),
         WordLlamaEmbedder(),
     ]
     sets = read_sets(data) if data else {}
