@@ -1,7 +1,8 @@
 """The servers that commands measure: one that runs elsewhere, or applications of this process over one engine."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -75,6 +76,7 @@ class Host:
         self._has_started = False
 
     async def __aenter__(self) -> Self:
+        self._running.enter_context(_quiet())
         return self
 
     async def __aexit__(self, *fault: Any) -> bool | None:
@@ -101,6 +103,20 @@ class Host:
         if not self._has_started:
             await self._running.enter_async_context(self._engine.running())
             self._has_started = True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a line in the log for every request, which some libraries turn on for all by being imported."""
+    loggers = [logging.getLogger(name) for name in ("server.trace", "httpx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @asynccontextmanager
