@@ -65,4 +65,5 @@ def _progress() -> Progress:
         TextColumn("{task.fields[num_failed]} failed"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    shown = Console(stderr=True)
+    return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
