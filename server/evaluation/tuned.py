@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from server.evaluation.statistics import Estimate
 from server.evaluation.tables import change_cell, estimate_cell
 
 SCORE = Figure("score", "score", "share", higher_is_better=True)
+_WIDTH = 118
 _SCHEMA = "# yaml-language-server: $schema=../schemas/profile.json"
 _HARMLESS = {figure.name: figure for figure in (*FORM_FIGURES, *COST_FIGURES)}
 _SHOWN = (
@@ -130,11 +132,11 @@ def _comment(tuned: Tuned) -> Iterator[str]:
     head = tuned.held_out.head
     sizes = head.measures[0].sets
     yield f"Written by `icalign tune` {head.icalign} for {head.model}, with embedder {head.embedder}."
-    yield (
+    yield from wrap(
         f"Chosen by up to {tuned.effort.most} prompts of each of {', '.join(sizes)} (seed {head.settings['seed']}). "
-        f"Measured on {sum(sizes.values())} other"
+        f"Measured on {sum(sizes.values())} other prompts of them, with 95 % intervals; changes of shares in points:",
+        _WIDTH,
     )
-    yield "prompts of them, with 95 % intervals; changes of shares are in points:"
     yield ""
     yield from _figure_lines(tuned)
     yield ""

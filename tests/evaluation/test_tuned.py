@@ -45,7 +45,10 @@ def test_the_file_has_what_changes_and_the_figures(tuned: Tuned) -> None:
     assert profile_fields(tuned)["extends"] == "base"
     assert profile_fields(tuned)["description"].endswith("as one completion text, tuned for tiny <model>.")
     assert "&" not in text  # prompt files have no anchors
-    assert "Chosen by up to 48 prompts of each of bombs, locks, soups (seed 3). Measured on 30 other\n" in text
+    assert (
+        "Chosen by up to 48 prompts of each of bombs, locks, soups (seed 3). Measured on 30 other prompts of them"
+        in text
+    )
     assert "\n#   x: long, +12.3 ± 2.0 on 48\n" in text
 
 
