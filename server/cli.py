@@ -26,6 +26,7 @@ from server.commands.render import render
 from server.commands.retrieve import retrieve
 from server.commands.schema import schema
 from server.commands.test import run_tests
+from server.commands.tune import tune
 from server.commands.workbench import ConfigOption
 from server.core.errors import IcalignError
 from server.core.types import Caller
@@ -103,6 +104,7 @@ app.command()(render)
 app.command()(retrieve)
 app.command("test")(run_tests)
 app.command("eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(evaluate)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(tune)
 app.command()(check)
 app.command()(compare)
 app.command()(schema)

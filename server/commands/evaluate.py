@@ -1,8 +1,8 @@
 """`icalign eval`: measures what alignment does, by asking a server the same under several profiles and ablations."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from server.commands.asking import GREETING, ask, one_fault, run_arm, trace_arms
 from server.commands.output import command, console, remark, write_json
 from server.commands.served import Server, elsewhere, here
 from server.commands.workbench import ConfigOption, EmbedderOption, JsonOption, PromptsOption
@@ -22,7 +21,6 @@ from server.core.errors import ConfigurationError, EngineError
 from server.core.types import Body
 from server.evaluation.arms import LADDER
 from server.evaluation.comparison import Group, Measured
-from server.evaluation.datasets import Message
 from server.evaluation.judges.harm import HarmJudge
 from server.evaluation.judges.refusal import RefusalJudge
 from server.evaluation.judges.remote import Aspect, RemoteJudge
@@ -31,15 +29,13 @@ from server.evaluation.measures.generated import GENERATED_FIGURES
 from server.evaluation.measures.judged import Judges
 from server.evaluation.measures.registry import build_measures
 from server.evaluation.report import write_report
-from server.evaluation.rows import Row
-from server.evaluation.runner import Job, left_to_do, list_jobs, run_jobs
-from server.evaluation.runs import Head, Run, RunArm, RunMeasure, load_run, open_run
+from server.evaluation.runner import Job, left_to_do, list_jobs
+from server.evaluation.runs import Head, Run, RunMeasure, load_run, open_run
 from server.evaluation.tables import format_number
 from server.settings import EngineKind, Settings, load_settings
 
 FAILED = 1
 _SHOWN_ERRORS = 3
-_GREETING = (Message("user", "Hello."),)
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def evaluate(
         num_at_once=concurrency,
     )
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # its processes log to the result otherwise
-    with _one_fault():
+    with one_fault():
         run = anyio.run(_run, wanted)
     _show(run, as_json=as_json)
     if any(row.error for row in run.rows.values()):
@@ -142,18 +138,6 @@ def _judges(url: str | None, model: str | None, api_key: str | None) -> Judges:
     return Judges(refusal, harm)
 
 
-@contextmanager
-def _one_fault() -> Iterator[None]:
-    """What is raised inside is raised as it was, without the groups that task groups wrap it in."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        fault: BaseException = group
-        while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
-            (fault,) = fault.exceptions
-        raise fault from None
-
-
 async def _run(wanted: _Wanted) -> Run:
     async with _open(wanted) as server:
         measures = await _possible(wanted, server)
@@ -162,16 +146,7 @@ async def _run(wanted: _Wanted) -> Run:
         left = left_to_do(jobs, run.rows)
         if len(left) < len(jobs):
             remark(f"{len(jobs) - len(left)} of {len(jobs)} are in {wanted.folder} already.")
-        with _progress() as progress:
-            bar = progress.add_task("", total=len(left), num_failed=0)
-            failed: list[Row] = []
-
-            def on_row(row: Row) -> None:
-                failed.extend([row] if row.error else [])
-                shown = f"{row.arm} · {row.measure} · {row.set}"
-                progress.update(bar, advance=1, description=shown, num_failed=len(failed))
-
-            await run_jobs(left, server.session, run, num_at_once=wanted.num_at_once, on_row=on_row)
+        await ask(left, server, run, num_at_once=wanted.num_at_once)
     return load_run(wanted.folder)
 
 
@@ -181,30 +156,16 @@ async def _possible(wanted: _Wanted, server: Server) -> Sequence[Measure]:
     if not unsure:
         return wanted.measures
     try:
-        await server.session.logprob(server.arms[0], _GREETING, "Hello.")
+        await server.session.logprob(server.arms[0], GREETING, "Hello.")
     except EngineError as error:
         remark(f"Left out: {', '.join(measure.name for measure in unsure)}, since {error}")
         return [measure for measure in wanted.measures if measure not in unsure]
     return wanted.measures
 
 
-def _progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[num_failed]} failed"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
 async def _head(wanted: _Wanted, server: Server, measures: Sequence[Measure], jobs: Sequence[Job]) -> Head:
-    traces = {arm.id: await server.session.render(arm, _GREETING) for arm in server.arms}
-    arms = [
-        RunArm(arm.id, arm.title, f"{trace['profile']}@{trace['version']}", arm.patch, arm.embedder)
-        for arm, trace in zip(server.arms, traces.values(), strict=True)
-    ]
+    traces = await trace_arms(server)
+    arms = [run_arm(arm, traces[arm.id]) for arm in server.arms]
     own = [traces[arm.id]["embedder"] for arm in server.arms if arm.embedder is None and "embedder" in traces[arm.id]]
     plan, settings = wanted.plan, wanted.settings
     kind = {"url": wanted.url} if wanted.url else {"engine": settings.engine.value, "engine_args": settings.engine_args}

@@ -1,10 +1,14 @@
-"""The servers that `icalign eval` asks: one that runs elsewhere, or applications of this process over one engine."""
+"""The servers that commands measure: one that runs elsewhere, or applications of this process over one engine."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import httpx
+from fastapi import FastAPI
 
 from server.app import build_engine, create_app, default_profile_for, load_embedder
 from server.commands.output import remark
@@ -51,25 +55,80 @@ async def here(settings: Settings, profiles: Sequence[str], arms: Sequence[str],
     EngineStartError.
     """
     chosen = _choose(settings, profiles, arms)
-    own = load_embedder(settings, remark)
-    with with_arms(settings.prompts, chosen) as prompts:
-        changed = {"prompts": prompts, "watch_prompts": False, "api_keys": [], "engine_args": _engine_args(settings)}
-        settings = settings.model_copy(update=changed)
-        engine = build_engine(settings, remark)
-        embedders = {None: own, CHANCE: ChanceEmbedder(seed)}
-        apps = {
-            name: create_app(settings, engine=_Lent(engine), embedder=embedders[name], report=remark)
-            for name in dict.fromkeys((None, *(arm.embedder for arm in chosen)))
+    async with Host(settings) as host, host.serve(chosen, seed) as server:
+        yield server
+
+
+class Host:
+    """The engine of `settings` under applications with other prompts at each time.
+
+    It starts once the prompts of the first are found sound, and stops when the context is left. Raises
+    ConfigurationError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.embedder = load_embedder(settings, remark)
+        self._settings = settings.model_copy(
+            update={"watch_prompts": False, "api_keys": [], "engine_args": _engine_args(settings)}
+        )
+        self._engine = build_engine(self._settings, remark)
+        self._running = AsyncExitStack()
+        self._has_started = False
+
+    async def __aenter__(self) -> Self:
+        self._running.enter_context(_quiet())
+        return self
+
+    async def __aexit__(self, *fault: Any) -> bool | None:
+        return await self._running.__aexit__(*fault)
+
+    @asynccontextmanager
+    async def serve(self, arms: Sequence[Arm], seed: int = 0) -> AsyncIterator[Server]:
+        """Whom to ask under `arms`. Raises ConfigurationError and EngineStartError."""
+        with with_arms(self._settings.prompts, arms) as prompts:
+            apps = self._build_apps(prompts, arms, seed)
+            await self._start()
+            async with _open_clients(apps) as clients:
+                yield Server(HttpSession(clients, await first_model(clients[None])), arms)
+
+    def _build_apps(self, prompts: Path, arms: Sequence[Arm], seed: int) -> Mapping[str | None, FastAPI]:
+        settings = self._settings.model_copy(update={"prompts": prompts})
+        embedders = {None: self.embedder, CHANCE: ChanceEmbedder(seed)}
+        return {
+            name: create_app(settings, engine=_Lent(self._engine), embedder=embedders[name], report=remark)
+            for name in dict.fromkeys((None, *(arm.embedder for arm in arms)))
         }
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(engine.running())
-            clients: dict[str | None, httpx.AsyncClient] = {}
-            for name, app in apps.items():
-                await stack.enter_async_context(app.router.lifespan_context(app))
-                transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-                client = httpx.AsyncClient(transport=transport, base_url="http://icalign", timeout=_TIMEOUT_S)
-                clients[name] = await stack.enter_async_context(client)
-            yield Server(HttpSession(clients, await first_model(clients[None])), chosen)
+
+    async def _start(self) -> None:
+        if not self._has_started:
+            await self._running.enter_async_context(self._engine.running())
+            self._has_started = True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a line in the log for every request, which some libraries turn on for all by being imported."""
+    loggers = [logging.getLogger(name) for name in ("server.trace", "httpx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@asynccontextmanager
+async def _open_clients(apps: Mapping[str | None, FastAPI]) -> AsyncIterator[Mapping[str | None, httpx.AsyncClient]]:
+    async with AsyncExitStack() as stack:
+        clients: dict[str | None, httpx.AsyncClient] = {}
+        for name, app in apps.items():
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            client = httpx.AsyncClient(transport=transport, base_url="http://icalign", timeout=_TIMEOUT_S)
+            clients[name] = await stack.enter_async_context(client)
+        yield clients
 
 
 def _engine_args(settings: Settings) -> list[str]:

@@ -1,6 +1,6 @@
 """A run's folder: run.json, which says what was asked of whom, and rows.jsonl, what came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import orjson
 from server.core.errors import ConfigurationError
 from server.evaluation.judges.base import Card
 from server.evaluation.measures.base import Figure
-from server.evaluation.rows import Row, read_rows
+from server.evaluation.rows import Row, dump_row, read_rows
 
 HEAD = "run.json"
 ROWS = "rows.jsonl"
@@ -84,6 +84,15 @@ def open_run(folder: Path, head: Head) -> Run:
             "Give another folder, or ask for the same again to go on."
         )
     return Run(folder, found, read_rows(folder / ROWS))
+
+
+def replace_run(folder: Path, head: Head, rows: Iterable[Row]) -> Run:
+    """The run of `head` with `rows` in `folder`, in place of whatever run the folder has."""
+    for name in (HEAD, ROWS):
+        (folder / name).unlink(missing_ok=True)
+    open_run(folder, head)
+    (folder / ROWS).write_bytes(b"".join(map(dump_row, rows)))
+    return load_run(folder)
 
 
 def _load_head(path: Path) -> Head:

@@ -65,6 +65,7 @@ def make_values(skill: Mapping[str, float]) -> Values:
             "all_constraints": good,
             "constraints": good,
             "stopped": good,
+            "looped": 0.0,
             "words": 10.0 + number,
             "alignment_tokens": 100.0 * (arm != "off") + number,
             "latency": 50.0 + number,
@@ -133,5 +134,7 @@ def _cut(values: Mapping[str, float], measure: str, label: str | None, variant: 
         ("tax", "harmless"): {"all_constraints", "constraints"},
         ("preference", None): {"preferred"},
     }[measure, label]
-    general = {"stopped", "words", "alignment_tokens", "latency", "calls"} if measure != "preference" else set()
+    general = (
+        {"stopped", "looped", "words", "alignment_tokens", "latency", "calls"} if measure != "preference" else set()
+    )
     return {name: value for name, value in values.items() if name in own | general}

@@ -7,7 +7,7 @@ from server.core.errors import ConfigurationError
 from server.evaluation.judges.base import Card
 from server.evaluation.measures.base import Figure
 from server.evaluation.rows import Row, RowWriter
-from server.evaluation.runs import Head, RunArm, RunMeasure, load_run, open_run
+from server.evaluation.runs import Head, RunArm, RunMeasure, load_run, open_run, replace_run
 
 HEAD = Head(
     icalign="0.1.0",
@@ -49,6 +49,14 @@ def test_a_run_of_something_else_is_refused(tmp_path: Path, other: Head, words: 
     with pytest.raises(ConfigurationError, match=words) as caught:
         open_run(tmp_path, other)
     assert "Give another folder" in str(caught.value)
+
+
+def test_a_run_takes_the_place_of_another(tmp_path: Path) -> None:
+    row = Row("k", "off", "frontier", "s", "1", "", "Why?")
+    replace_run(tmp_path, HEAD, [row, replace(row, key="l")])
+    run = replace_run(tmp_path, replace(HEAD, model="other"), [row])
+    assert (run.head.model, list(run.rows)) == ("other", ["k"])
+    assert load_run(tmp_path) == run
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
