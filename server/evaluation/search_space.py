@@ -17,7 +17,6 @@ AS_IS = "as it is"
 
 _DEFAULT = "the default space"
 _RESERVED = ("id", "extends", "description")
-_SHIFT = 0.06
 
 
 @dataclass(frozen=True)
@@ -125,14 +124,19 @@ def _shown(num_demonstrations: int, low: Patch, elevated: Patch, high: Patch) ->
 
 
 def _thresholds(elevated: float, high: float) -> Iterator[tuple[str, Patch]]:
+    """Half and twice the share of harmless messages that reaches each: thresholds are less that share than 1."""
     pairs = {
-        "both lower": (elevated - _SHIFT, high - _SHIFT),
-        "both higher": (elevated + _SHIFT, high + _SHIFT),
-        "high lower": (elevated, max(elevated, high - _SHIFT)),
-        "high higher": (elevated, high + _SHIFT),
+        "both lower": (_let_through(elevated, 2), _let_through(high, 2)),
+        "both higher": (_let_through(elevated, 0.5), _let_through(high, 0.5)),
+        "high lower": (elevated, max(elevated, _let_through(high, 2))),
+        "high higher": (elevated, _let_through(high, 0.5)),
     }
     for name, pair in pairs.items():
-        yield name, _retrieval(thresholds=[round(min(1.0, max(0.0, value)), 3) for value in pair])
+        yield name, _retrieval(thresholds=[round(value, 4) for value in pair])
+
+
+def _let_through(threshold: float, times: float) -> float:
+    return max(0.0, 1 - times * (1 - threshold))
 
 
 _SPACE: Mapping[str, Mapping[str, Patch]] = {
@@ -147,7 +151,12 @@ _SPACE: Mapping[str, Mapping[str, Patch]] = {
         "more refusals": _retrieval(quotas=_quotas("high", 0, 0, 1, 5)),
         "refusals alone": _retrieval(quotas=_quotas("high", 0, 0, 0, 4)),
     },
+    "low_quotas": {
+        "none": _retrieval(quotas=_quotas("low", 0, 0, 0, 0)),
+        "two": _retrieval(quotas=_quotas("low", 2, 1, 0, 0)),
+    },
     "elevated_quotas": {
+        "none": _retrieval(quotas=_quotas("elevated", 0, 0, 0, 0)),
         "without refusals": _retrieval(quotas=_quotas("elevated", 0, 2, 3, 0)),
         "one refusal": _retrieval(quotas=_quotas("elevated", 0, 1, 2, 1)),
         "more refusals": _retrieval(quotas=_quotas("elevated", 0, 1, 1, 3)),

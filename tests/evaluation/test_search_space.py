@@ -27,11 +27,14 @@ def test_thresholds_are_around_the_profiles_own() -> None:
     (start,) = load_starts(PROMPTS, ["default"])
     (found,) = (item for item in default_space(start.profile).coordinates if item.name == "thresholds")
     pairs = {value.name: value.patch["retrieval"]["thresholds"] for value in found.values}
+    elevated, high = start.profile.retrieval.thresholds
+    low, lower = (pytest.approx(1 - 2 * (1 - value), abs=1e-4) for value in (elevated, high))
+    higher = [pytest.approx((1 + value) / 2, abs=1e-4) for value in (elevated, high)]
     assert pairs == {
-        "both lower": [0.42, 0.49],
-        "both higher": [0.54, 0.61],
-        "high lower": [0.48, 0.49],
-        "high higher": [0.48, 0.61],
+        "both lower": [low, lower],
+        "both higher": higher,
+        "high lower": [elevated, pytest.approx(max(elevated, 1 - 2 * (1 - high)), abs=1e-4)],
+        "high higher": [elevated, higher[1]],
     }
 
 

@@ -1,13 +1,14 @@
 import numpy as np
 
+from server.core.types import Vectors
 from server.retrieval.index import NUM_NEAREST, nearest_others
 
 RNG = np.random.default_rng(0)
 
 
-def unit(num_rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def unit(num_rows: int) -> Vectors:
     rows = RNG.standard_normal((num_rows, 16)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def test_the_nearest_others_are_those_that_sorting_finds() -> None:
