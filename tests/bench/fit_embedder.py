@@ -7,9 +7,10 @@ with gradients on both sides, against those of its batch. A further term keeps s
 demonstrations are retrieved by them. An eighth of the messages is held out, for `server/retrieval/risk.py` to
 calibrate by. With `--data DIR` it says after each pass how well public sets are told apart.
 
-    python tests/bench/fit_embedder.py --out server/retrieval/mpnet-adapter.npz [--data DIR] [--passes 3]
+    python tests/bench/fit_embedder.py --out server/retrieval/mpnet-adapter.npz [--data DIR] [--passes 1]
 
-Takes some 25 minutes on two cores. Give the encoder another name with each new adapter (server/retrieval/encoders.py).
+Takes some 15 minutes on two cores. Further passes learn the messages by heart, and judge others worse. Give the encoder
+another name with each new adapter (server/retrieval/encoders.py).
 """
 
 import argparse
@@ -125,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
