@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from server.core.types import Route
 
-# With 0.15 the area under the curve of harmful against harmless requests is 0.004 to 0.008 larger on public sets. But
-# then 63 neighbours at 0.5 outvote a message that is word for word the request, and nobody could mend anything by one.
-_TEMPERATURE = 0.1
+# Measured with the default encoder on public sets, at the threshold that 5 % of XSTest's safe prompts reach: of harmful
+# ones 0.03, 0.05, 0.07 and 0.1 find 96.8, 96.0, 95.2 and 94.1 %. The smaller, the more a single message can mend.
+_TEMPERATURE = 0.05
 
 # Of the first byte of a hash: an eighth of all messages.
 _HELD_OUT_BELOW = 32
@@ -25,7 +25,7 @@ def score_risk(similarities: NDArray[np.float32], harmful: NDArray[np.bool_], nu
     """The share, 0 to 1, of harmful among the nearest neighbours, the nearer counting more.
 
     Takes the request's similarity to every labelled message [n] and whether each is harmful [n]. A neighbour weighs
-    exp((similarity - nearest) / 0.1): kernel-weighted nearest neighbours (Dudani 1976).
+    exp((similarity - nearest) / 0.05): kernel-weighted nearest neighbours (Dudani 1976).
     """
     if len(similarities) == 0:
         return 0.0
