@@ -10,9 +10,8 @@ from rich.text import Text
 
 from server.authoring.check import Checked, check_folder
 from server.commands.output import command, console, write_json
-from server.commands.workbench import ConfigOption, JsonOption, ModelOption, open_workbench
+from server.commands.workbench import ConfigOption, EmbedderOption, JsonOption, ModelOption, open_workbench
 from server.core.errors import Finding
-from server.settings import EmbedderKind
 
 _COLOURS = {"error": "bold red", "warning": "yellow"}
 
@@ -25,12 +24,12 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail too.")] = False,
     window_tokens: Annotated[int | None, typer.Option(help="What the model takes; by default its own limit.")] = None,
     model: ModelOption = None,
+    embedder: EmbedderOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check prompt files: exit code 0 if nothing is wrong, 1 on errors, 2 if it could not be done."""
-    # The default embedder is fitted to part refusals from look-alikes, and so cannot say how alike their words are.
-    bench = open_workbench(config, model=model, embedder=EmbedderKind.WORDLLAMA, window_tokens=window_tokens)
+    bench = open_workbench(config, model=model, embedder=embedder, window_tokens=window_tokens)
     folder = directory or bench.settings.prompts
     checked = check_folder(folder, bench.embedder.embed, bench.tokenizer, bench.window_tokens)
     if as_json:

@@ -61,7 +61,11 @@ def test_a_sound_folder_has_no_findings(check: Check) -> None:
     assert checked.version is not None
 
 
-def test_the_shipped_prompts_have_no_findings(light_embedder: Embedder, gemma_tokenizer: ModelTokenizer) -> None:
+def test_the_shipped_prompts_have_no_findings(embedder: Embedder, smollm2_tokenizer: ModelTokenizer) -> None:
+    assert check_folder(PROMPTS, embedder.embed, smollm2_tokenizer, 8192).findings == []
+
+
+def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_tokenizer: ModelTokenizer) -> None:
     assert check_folder(PROMPTS, light_embedder.embed, gemma_tokenizer, 8192).findings == []
 
 

@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(app, [*arguments, "--embedder", "wordllama"] if arguments[0] == "check" else arguments)
 
 
 def test_a_sound_folder_passes(folder: Path) -> None:
