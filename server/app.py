@@ -169,13 +169,20 @@ def load_tokenizer_for(settings: Settings, report: Report) -> Tokenizer:
 
 
 def load_embedder(settings: Settings, report: Report) -> Embedder:
-    """The embedder that `settings` name; mpnet and minilm are exported on the first call."""
+    """The embedder that `settings` name; mpnet and minilm are exported on the first call. Raises ConfigurationError."""
     from server.retrieval.encoders import MINILM, MPNET, OnnxEmbedder, is_available, prepare_encoder
+    from server.retrieval.judging import JudgingEmbedder
 
     folder: Path = settings.cache_dir / "embedders"
-    for kind, encoder in ((EmbedderKind.MPNET, MPNET), (EmbedderKind.MINILM, MINILM)):
-        if settings.embedder is kind or (settings.embedder is EmbedderKind.AUTO and is_available(encoder, folder)):
-            return OnnxEmbedder(encoder, prepare_encoder(encoder, folder, report=report))
-    from server.retrieval.wordllama import WordLlamaEmbedder
+    wanted, has_minilm = settings.embedder, is_available(MINILM, folder)
+    if wanted is EmbedderKind.AUTO:
+        has_mpnet = has_minilm and is_available(MPNET, folder)
+        wanted = EmbedderKind.MPNET if has_mpnet else EmbedderKind.MINILM if has_minilm else EmbedderKind.WORDLLAMA
+    if wanted is EmbedderKind.WORDLLAMA:
+        from server.retrieval.wordllama import WordLlamaEmbedder
 
-    return WordLlamaEmbedder()
+        return WordLlamaEmbedder()
+    minilm = OnnxEmbedder(MINILM, prepare_encoder(MINILM, folder, report=report))
+    if wanted is EmbedderKind.MINILM:
+        return minilm
+    return JudgingEmbedder(minilm, OnnxEmbedder(MPNET, prepare_encoder(MPNET, folder, report=report)))

@@ -28,7 +28,10 @@ class EngineKind(StrEnum):
 
 
 class EmbedderKind(StrEnum):
-    """Which embedder compares texts; auto takes the first of the others that is installed."""
+    """Which embedder compares texts; auto takes the first of the others that is installed.
+
+    With mpnet, it is minilm that compares texts, and mpnet messages for their risk.
+    """
 
     AUTO = "auto"
     MPNET = "mpnet"

@@ -15,7 +15,8 @@ from server.engine.scripted import ScriptedEngine
 from server.rendering.tokens import ModelTokenizer, load_tokenizer
 from server.retrieval.base import Embedder
 from server.retrieval.cache import DiskCache
-from server.retrieval.encoders import MPNET, OnnxEmbedder, prepare_encoder
+from server.retrieval.encoders import MINILM, MPNET, OnnxEmbedder, prepare_encoder
+from server.retrieval.judging import JudgingEmbedder
 from server.retrieval.remembered import Remembered
 from server.retrieval.retriever import vectors_kind
 from server.retrieval.wordllama import WordLlamaEmbedder
@@ -72,7 +73,8 @@ class RememberingEmbedder:
 def embedder() -> Embedder:
     """The default one, with the vectors that are on disk: embedding all shipped messages takes it a minute or two."""
     folder = default_cache_dir() / "embedders"
-    return RememberingEmbedder(OnnxEmbedder(MPNET, prepare_encoder(MPNET, folder, report=print)))
+    both = (OnnxEmbedder(item, prepare_encoder(item, folder, report=print)) for item in (MINILM, MPNET))
+    return JudgingEmbedder(*map(RememberingEmbedder, both))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from server.retrieval.base import Embedder
 from server.retrieval.cache import DiskCache
 from server.retrieval.explanation import judge_demonstrations, judge_principles
 from server.retrieval.index import NeighbourIndex, nearest_others
+from server.retrieval.judging import split
 from server.retrieval.remembered import Remembered, Report
 from server.retrieval.risk import calibrate, choose_route, is_held_out, score_risk
 from server.retrieval.selector import Record, arrange, select
@@ -33,10 +34,14 @@ from server.retrieval.vectors import Rows, VectorStore
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Demonstrations to retrieve from, and what each costs in a prompt; for all profiles and versions that have it."""
+    """Demonstrations to retrieve from, and what each costs in a prompt; for all profiles and versions that have it.
+
+    They are found by `index`; those among them that decide the risk, by `judging`.
+    """
 
     demonstrations: tuple[Demonstration, ...]
     index: NeighbourIndex
+    judging: NeighbourIndex
     risks: tuple[Risk, ...]
     num_tokens: NDArray[np.int32]
 
@@ -89,29 +94,41 @@ class Retriever:
         bank: Bank,
         risk_index: RiskIndex,
         store: VectorStore,
+        risk_store: VectorStore,
         pinned_tokens: int,
     ) -> None:
-        """`bank` has the profile's demonstrations, `risk_index` its messages, `store` the vectors of all texts."""
+        """`bank` has the profile's demonstrations, `risk_index` its messages.
+
+        `store` has the vectors of all texts that are retrieved, `risk_store` those of messages that decide the risk; it
+        may be the same, where one embedder does for both.
+        """
         self._profile = profile
-        self._embedder = embedder
+        self._topics, self._judge = split(embedder)
         self._bank = bank
         self._risk_index = risk_index
         self._store = store
+        self._risk_store = risk_store
         self._pinned_tokens = pinned_tokens
-        self._pinned_rows = store.rows([item.user for item in profile.pinned])
+        self._pinned_rows = risk_store.rows([item.user for item in profile.pinned])
         self._retrievable = _retrievable(profile)
         self._principle_rows = store.rows([_principle_text(item) for item in self._retrievable])
         self._harmless_scores = risk_index.harmless_scores(profile.retrieval.num_neighbours)
 
     @property
     def rows(self) -> Iterable[Rows]:
-        """All that it needs of the store."""
-        return self._bank.index.rows, self._risk_index.index.rows, self._pinned_rows, self._principle_rows
+        """All that it needs of the store of what is retrieved."""
+        return self._bank.index.rows, self._principle_rows
+
+    @property
+    def risk_rows(self) -> Iterable[Rows]:
+        """All that it needs of the store of what decides the risk."""
+        return self._bank.judging.rows, self._risk_index.index.rows, self._pinned_rows
 
     def retrieve(self, query: str, overridden: Profile | None = None) -> Selection:
         """Choose for the text `query`, by the profile's settings and scope, or by those that a request made of them."""
-        vector = self._embedder.embed([query])[0]
-        return self._choose(vector, self._candidates(vector), overridden or self._profile)
+        vector = self._topics.embed([query])[0]
+        voters = self._voters(self._judging_vector(query, vector))
+        return self._choose(vector, self._candidates(vector), voters, overridden or self._profile)
 
     def explain(self, query: str, count: int, overridden: Profile | None = None) -> Explanation:
         """What `retrieve` chooses, and why: for the `count` nearest demonstrations of the bank, the nearest first.
@@ -119,10 +136,10 @@ class Retriever:
         There are never more than `NUM_NEAREST` of a risk among those. Of the neighbours that decide the risk, it shows
         the nearest `count` too.
         """
-        profile, vector, record = overridden or self._profile, self._embedder.embed([query])[0], Record()
+        profile, vector, record = overridden or self._profile, self._topics.embed([query])[0], Record()
         candidates = self._candidates(vector)
-        selection = self._choose(vector, candidates, profile, record)
-        voters = self._voters(vector, candidates)
+        voters = self._voters(self._judging_vector(query, vector))
+        selection = self._choose(vector, candidates, voters, profile, record)
         deciding = np.argsort(-voters.similarities, kind="stable")[: min(count, profile.retrieval.num_neighbours)]
         nearest = np.argsort(-candidates.similarities, kind="stable")[:count].tolist()
         scored = {i: self._scored(candidates, i) for i in nearest}
@@ -154,10 +171,14 @@ class Retriever:
         return Scored(item, float(candidates.similarities[index]))
 
     def _choose(
-        self, vector: Vectors, candidates: _Candidates, profile: Profile, record: Record | None = None
+        self,
+        vector: Vectors,
+        candidates: _Candidates,
+        voters: _Voters,
+        profile: Profile,
+        record: Record | None = None,
     ) -> Selection:
         settings = profile.retrieval
-        voters = self._voters(vector, candidates)
         harmful = np.array([item.is_harmful for item in voters.items], np.bool_)
         score = score_risk(voters.similarities, harmful, settings.num_neighbours)
         risk = calibrate(score, self._harmless_scores)
@@ -185,14 +206,17 @@ class Retriever:
             opening=profile.openings.get(route, ""),
         )
 
-    def _voters(self, vector: Vectors, candidates: _Candidates) -> _Voters:
-        pinned = self._store.similarities(self._pinned_rows, vector)
-        found = self._risk_index.index.nearest(vector)
-        demonstrations = [self._bank.demonstrations[i] for i in candidates.positions]
+    def _judging_vector(self, query: str, vector: Vectors) -> Vectors:
+        return vector if self._judge is self._topics else self._judge.embed([query])[0]
+
+    def _voters(self, vector: Vectors) -> _Voters:
+        pinned = self._risk_store.similarities(self._pinned_rows, vector)
+        in_bank, found = self._bank.judging.nearest(vector), self._risk_index.index.nearest(vector)
+        demonstrations = [self._bank.demonstrations[i] for i in in_bank.positions.tolist()]
         messages = [self._risk_index.messages[i] for i in found.positions.tolist()]
         return _Voters(
             [*demonstrations, *self._profile.pinned, *messages],
-            np.concatenate([candidates.similarities, pinned, found.similarities]),
+            np.concatenate([in_bank.similarities, pinned, found.similarities]),
         )
 
     def _choose_principles(self, vector: Vectors, route: Route, profile: Profile) -> tuple[Scored[Principle], ...]:
@@ -247,9 +271,13 @@ class Retrievers:
         def count(texts: Sequence[str]) -> NDArray[np.int32]:
             return np.array([[count_tokens(text)] for text in texts], np.int32)
 
-        embedded = Remembered(vectors_kind(embedder), embedder.embed, np.float32, embedder.dimension, cache, report)
+        def store_of(item: Embedder) -> VectorStore:
+            return VectorStore(Remembered(vectors_kind(item), item.embed, np.float32, item.dimension, cache, report))
+
+        topics, judge = split(embedder)
         self._embedder = embedder
-        self._store = VectorStore(embedded)
+        self._store = store_of(topics)
+        self._risk_store = self._store if judge is topics else store_of(judge)
         self._counted = Remembered(f"token counts by {counter}", count, np.int32, 1, cache, report)
         self._num_tokens: dict[Demonstration, int] = {}
         self._banks: WeakSet[Bank] = WeakSet()
@@ -264,9 +292,8 @@ class Retrievers:
         shown = list(chain(*shared.values(), *(profile.pinned for profile in profiles)))
         principles = chain(*map(_retrievable, profiles))
         messages = chain(*judging.values())
-        self._store.add(
-            chain((item.user for item in shown), (item.user for item in messages), map(_principle_text, principles))
-        )
+        self._store.add(chain((item.user for item in shown), map(_principle_text, principles)))
+        self._risk_store.add(chain((item.user for item in shown), (item.user for item in messages)))
         self._num_tokens = self._count(shown)
         banks = {identity: self._bank(demonstrations) for identity, demonstrations in shared.items()}
         risk = {identity: self._index_risk(messages) for identity, messages in judging.items()}
@@ -275,17 +302,30 @@ class Retrievers:
             for profile in profiles
         }
         self._built.update(built.values())
-        self._store.keep(rows for retriever in self._built for rows in retriever.rows)
+        self._forget()
         return built
+
+    def _forget(self) -> None:
+        """What none of the retrievers in use needs goes from the stores."""
+        rows = [rows for retriever in self._built for rows in retriever.rows]
+        risk_rows = [rows for retriever in self._built for rows in retriever.risk_rows]
+        if self._risk_store is self._store:
+            self._store.keep([*rows, *risk_rows])
+        else:
+            self._store.keep(rows)
+            self._risk_store.keep(risk_rows)
 
     def _bank(self, demonstrations: tuple[Demonstration, ...]) -> Bank:
         for known in self._banks:
             if known.demonstrations == demonstrations:
                 return known
-        rows = self._store.rows([item.user for item in demonstrations])
+        users = [item.user for item in demonstrations]
         risks = tuple(item.risk for item in demonstrations)
         num_tokens = np.fromiter(map(self._num_tokens.__getitem__, demonstrations), np.int32, len(demonstrations))
-        bank = Bank(demonstrations, NeighbourIndex(self._store, rows, risks), risks, num_tokens)
+        index = NeighbourIndex(self._store, self._store.rows(users), risks)
+        is_one = self._risk_store is self._store
+        judging = index if is_one else NeighbourIndex(self._risk_store, self._risk_store.rows(users), risks)
+        bank = Bank(demonstrations, index, judging, risks, num_tokens)
         self._banks.add(bank)
         return bank
 
@@ -293,19 +333,19 @@ class Retrievers:
         for known in self._risk_indexes:
             if known.messages == messages:
                 return known
-        rows = self._store.rows([item.user for item in messages])
+        rows = self._risk_store.rows([item.user for item in messages])
         harmful = np.array([item.is_harmful for item in messages], np.bool_)
         calibrating = [i for i, item in enumerate(messages) if not item.is_harmful and is_held_out(item.user)]
-        similarities, nearest = nearest_others(self._store.vectors[rows], calibrating)
+        similarities, nearest = nearest_others(self._risk_store.vectors[rows], calibrating)
         labels = ["harmful" if item.is_harmful else "harmless" for item in messages]
-        index = NeighbourIndex(self._store, rows, labels)
+        index = NeighbourIndex(self._risk_store, rows, labels)
         risk_index = RiskIndex(messages, index, similarities, harmful[nearest])
         self._risk_indexes.add(risk_index)
         return risk_index
 
     def _retriever(self, profile: Profile, bank: Bank, risk_index: RiskIndex) -> Retriever:
         pinned_tokens = sum(self._num_tokens[item] for item in profile.pinned)
-        return Retriever(profile, self._embedder, bank, risk_index, self._store, pinned_tokens)
+        return Retriever(profile, self._embedder, bank, risk_index, self._store, self._risk_store, pinned_tokens)
 
     def _count(self, shown: Sequence[Demonstration]) -> dict[Demonstration, int]:
         """What each of `shown` costs in a prompt."""
