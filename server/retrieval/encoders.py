@@ -6,12 +6,14 @@ all-MiniLM-L6-v2 as published, an eighth of the work. Running needs onnxruntime;
 onnx and onnx_ir.
 """
 
+import logging
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -148,7 +150,9 @@ def export(encoder: Encoder, target: Path, scratch: Path) -> None:
     """Write `target/model.onnx` (eight bits a weight, pooling inside) and `target/tokenizer.json`."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with _logging_as_it_is():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     target.mkdir(parents=True, exist_ok=True)
     source, full = encoder.locate(scratch), scratch / "full.onnx"
@@ -161,6 +165,18 @@ def export(encoder: Encoder, target: Path, scratch: Path) -> None:
     quantizer.process()
     quantizer.model.save_model_to_file(str(target / "model.onnx"), False)
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+
+
+@contextmanager
+def _logging_as_it_is() -> Iterator[None]:
+    """The quantizer sets up the root logger when it is imported, unless that has a handler; and it tells every step."""
+    placeholder, root = logging.NullHandler(), logging.getLogger()
+    root.addHandler(placeholder)
+    try:
+        yield
+    finally:
+        root.removeHandler(placeholder)
+    logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)
 
 
 def merge_adapter(model: Any, adapter: Path) -> None:
