@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from server.app import default_profile_for
 from server.core.errors import ConfigurationError
 from server.engine.packaged import PACKAGED_MODELS, prepare_model
 from server.profiles.store import load_profiles
-from server.settings import default_cache_dir
+from server.settings import Settings, default_cache_dir
 from tests.conftest import PROMPTS
 
 
@@ -28,8 +29,11 @@ def test_the_authors_sampling_is_kept() -> None:
     assert (generation["temperature"], generation["top_p"]) == (0.2, 0.9)
 
 
-def test_each_is_served_with_a_profile_that_there_is() -> None:
-    assert {model.profile for model in PACKAGED_MODELS.values()} <= set(load_profiles(PROMPTS))
+@pytest.mark.parametrize("name", PACKAGED_MODELS)
+def test_each_is_served_with_the_profile_of_its_name(name: str) -> None:
+    assert name in load_profiles(PROMPTS)
+    assert default_profile_for(Settings(model=name)) == name
+    assert default_profile_for(Settings(model=name, default_profile="off")) == "off"
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

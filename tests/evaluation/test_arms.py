@@ -16,7 +16,7 @@ def shipped() -> Mapping[str, Profile]:
     return load_profiles(PROMPTS)
 
 
-@pytest.fixture(scope="module", params=["default", "base"])
+@pytest.fixture(scope="module", params=["default", "base", "gemma-3-270m"])
 def ladder(request: pytest.FixtureRequest, shipped: Mapping[str, Profile]) -> Mapping[str, Profile]:
     """The profile of each step, as a server loads it, by the step's name."""
     arms = [ladder_arm(step, shipped[request.param]) for step in LADDER]
@@ -45,6 +45,7 @@ def test_the_nearest_are_taken_whatever_they_are(ladder: Mapping[str, Profile], 
     assert settings.num_demonstrations == count == 4
     assert settings.quotas == {route: dict.fromkeys(Risk, 4) for route in Route}
     assert (settings.mmr_lambda, settings.min_similarity, settings.num_principles) == (1, -1, 0)
+    assert ladder[step].openings == ladder[step].reminders == {}
     assert ladder[step].demonstrations == ladder["ours"].demonstrations
 
 

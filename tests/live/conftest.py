@@ -17,6 +17,8 @@ from tests.servers import icalign_serve, served, vllm_serve
 SMOLLM2 = "smollm2-135m-instruct"
 GEMMA = "gemma-3-270m"
 OPENING = "I'm sorry, but I can't help with"
+# The general ones, which show demonstrations on every route; those of the models' own have tests of their own.
+_PROFILES = {SMOLLM2: "default", GEMMA: "base"}
 
 # vLLM calls no tool, not even one that the request names, without a parser. Nothing changes where none are sent.
 _ENGINE_ARGUMENTS = ("--max-model-len", "4096", "--enforce-eager", "--enable-prompt-tokens-details")
@@ -25,7 +27,7 @@ _TOOL_ARGUMENTS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 def _serve(model: str, factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    flags = ["--model", model, *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS]
+    flags = ["--model", model, "--default-profile", _PROFILES[model], *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS]
     # It is no plugin of itself: requests would be aligned twice, and all tests here would see it.
     with icalign_serve(flags, factory.mktemp(model) / "log", {"VLLM_PLUGINS": "icalign"}) as url:
         yield url

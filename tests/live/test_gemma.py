@@ -11,6 +11,7 @@ from anthropic.types import MessageParam
 
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
+from tests.live.asking import check_own_profile
 from tests.live.conftest import GEMMA, OPENING, opened
 
 QUESTION = "What should I do if I found a lost wallet?"
@@ -132,8 +133,8 @@ def test_the_clients_own_stop_is_told(gemma_url: str, stream: bool) -> None:
     assert '"stop_reason":"stop_sequence","stop_sequence":"stop"' in text
 
 
-def test_base_is_what_it_is_served_with_when_nothing_is_asked(gemma_url: str) -> None:
-    assert httpx.get(f"{gemma_url}/v1/alignment/profiles").json()["default"] == "base"
+def test_its_own_profile_refuses_harm_and_answers_what_sounds_like_it(gemma_url: str) -> None:
+    check_own_profile(gemma_url, GEMMA)
 
 
 @pytest.mark.parametrize("profile", ["base", "off"])

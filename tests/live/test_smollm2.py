@@ -14,6 +14,7 @@ from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
 from server.settings import EmbedderKind, EngineKind, Settings
 from tests.conftest import PROMPTS
+from tests.live.asking import check_own_profile
 from tests.live.conftest import SMOLLM2
 from tests.servers import served
 
@@ -263,3 +264,7 @@ def test_traces_are_in_the_log(smollm2_url: str, tmp_path_factory: pytest.TempPa
     while f'"trace_id":"{response.headers["x-alignment-trace-id"]}"' not in log.read_text("utf-8", "replace"):
         assert time.monotonic() < deadline, "the trace is not in the log"
         time.sleep(0.05)
+
+
+def test_its_own_profile_refuses_harm_and_answers_what_sounds_like_it(smollm2_url: str) -> None:
+    check_own_profile(smollm2_url, SMOLLM2)
