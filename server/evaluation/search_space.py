@@ -141,9 +141,9 @@ def _let_through(threshold: float, times: float) -> float:
 
 _SPACE: Mapping[str, Mapping[str, Patch]] = {
     "num_demonstrations": {
-        "2": _shown(2, _quotas("low", 2, 2, 1, 0), _quotas("elevated", 0, 1, 2, 2), _quotas("high", 0, 0, 1, 2)),
-        "4": _shown(4, _quotas("low", 4, 2, 1, 0), _quotas("elevated", 0, 1, 2, 2), _quotas("high", 0, 0, 1, 3)),
-        "6": _shown(6, _quotas("low", 6, 2, 1, 0), _quotas("elevated", 0, 2, 3, 2), _quotas("high", 0, 0, 2, 4)),
+        "2": _shown(2, _quotas("low", 2, 2, 1, 0), _quotas("elevated", 0, 1, 2, 1), _quotas("high", 0, 0, 1, 2)),
+        "4": _shown(4, _quotas("low", 4, 2, 1, 0), _quotas("elevated", 0, 1, 2, 1), _quotas("high", 0, 0, 1, 3)),
+        "6": _shown(6, _quotas("low", 6, 2, 1, 0), _quotas("elevated", 0, 2, 3, 1), _quotas("high", 0, 0, 2, 4)),
     },
     "order": {order: _retrieval(order=order) for order in ("nearest_last", "nearest_first", "canonical")},
     "high_quotas": {

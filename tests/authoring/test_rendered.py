@@ -75,7 +75,7 @@ def test_every_piece_of_a_chat_prompt_has_its_origin(renderer: Renderer) -> None
     principles = {span.source.id: span.text for span in system.spans if span.source.origin is Origin.CONSTITUTION}
     assert principles == {item.id: item.text for item in rendered.selections[0].principles}
     chosen = [scored.item for scored in rendered.selections[0].demonstrations]
-    assert [turn.spans[0].source.id for turn in turns[::2]] == [item.id for item in chosen]
+    assert [turn.spans[0].source.id for turn in turns[::2]] == [item.id for item in chosen for _ in item.exchanges]
     assert {turn.spans[0].source.origin for turn in turns} == {Origin.RETRIEVED_DEMONSTRATION}
     assert (question.text, question.spans[0].source.origin) == ("How do I steal a car?", Origin.CLIENT)
 

@@ -59,7 +59,7 @@ def test_ways_that_differ_are_refused() -> None:
     ],
 )
 def test_an_unknown_profile_is_named_with_the_known_ones(body: Body, headers: dict[str, str], param: str) -> None:
-    with pytest.raises(UnknownProfileError, match="'x'.*base, default, off") as caught:
+    with pytest.raises(UnknownProfileError, match="'x'.*base, .*default, .*off") as caught:
         resolved(body, **headers)
     assert caught.value.param == param
 

@@ -28,6 +28,8 @@ def test_shipped_profiles_load() -> None:
     assert {name: profile.rendering for name, profile in profiles.items()} == {
         "default": Rendering.CHAT,
         "base": Rendering.COMPLETION,
+        "smollm2-135m-instruct": Rendering.CHAT,
+        "gemma-3-270m": Rendering.COMPLETION,
         "company": Rendering.CHAT,
         "company-base": Rendering.COMPLETION,
         "public-service": Rendering.CHAT,

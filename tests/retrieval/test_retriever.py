@@ -25,16 +25,16 @@ def retriever(embedder: Embedder) -> Retriever:
     return build(PROFILE, embedder)
 
 
-def test_each_text_is_embedded_once_for_all_profiles(embedder: Embedder) -> None:
+def test_each_text_is_embedded_once_for_all_profiles(light_embedder: Embedder) -> None:
     class Recording:
-        name, dimension = embedder.name, embedder.dimension
+        name, dimension = light_embedder.name, light_embedder.dimension
 
         def __init__(self) -> None:
             self.seen: list[str] = []
 
         def embed(self, texts: Sequence[str]) -> Vectors:
             self.seen.extend(texts)
-            return embedder.embed(texts)
+            return light_embedder.embed(texts)
 
     recording = Recording()
     Retrievers(recording, count_words).build([PROFILE, replace(PROFILE, id="twin")])
