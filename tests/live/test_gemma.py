@@ -1,4 +1,4 @@
-"""A base model on the real engine: with profile `base` it answers as an assistant and stops; with `off` it does not."""
+"""A base model on the real engine: with its own profile it answers as an assistant and stops; with `off` it does not."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def num_ended(choices: list[Body]) -> int:
 
 
 def test_aligned_it_answers_and_ends_by_itself(gemma_url: str) -> None:
-    choices = ask(gemma_url, "base", MAX_TOKENS)
+    choices = ask(gemma_url, GEMMA, MAX_TOKENS)
     texts = [choice["message"]["content"] for choice in choices]
     assert num_ended(choices) >= NUM_ANSWERS // 2
     assert all(text.strip() for text in texts)
@@ -52,7 +52,7 @@ def test_unaligned_it_runs_on(gemma_url: str) -> None:
 def test_a_stream_ends_the_same_way(gemma_url: str) -> None:
     messages = [{"role": "user", "content": QUESTION}]
     body = {
-        "model": f"{GEMMA}:base",
+        "model": f"{GEMMA}:{GEMMA}",
         "messages": messages,
         "n": NUM_ANSWERS,
         "seed": 1,
