@@ -1,4 +1,4 @@
-"""A base model on the real engine: with its own profile it answers as an assistant and stops; with `off` it does not."""
+"""A base model on the real engine: with its own profile it answers as an assistant and stops; with `off` it runs on."""
 
 import re
 from pathlib import Path
