@@ -16,8 +16,8 @@ from server.rendering.forms.base import Conversation, Form
 from server.rendering.messages import TEXT_PARTS, split_system, text_of, with_defaults
 from server.rendering.sanitise import FENCE, Sanitiser
 
-STOPS = ("\n" + FENCE, FENCE, "\n# Query:")
-"""Ends an answer: the fence that closes its block, or the heading of a next query where a model forgets the fence."""
+STOPS = ("\n" + FENCE, FENCE, "\n# Query:", "\n# Answer:")
+"""Ends an answer: the fence that closes its block, or the heading of another block where a model forgets the fence."""
 
 # Engines take no more. The client's come first; of ours, the first is the one that ends nearly every answer.
 _MAX_STOPS = 4
