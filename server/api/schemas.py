@@ -176,7 +176,7 @@ class Selection(_Open):
     """What was chosen for one conversation, in the order of the prompt."""
 
     risk: float = Field(
-        ge=0, le=1, description="Share of harmful messages among the nearest, nearer ones weighing more."
+        ge=0, le=1, description="Share of the harmless messages of risk/ whose neighbours look less harmful."
     )
     route: Route
     principles: list[str]
