@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from server.core.types import Route
 
-# Measured with the default encoder on public sets, at the threshold that 5 % of XSTest's safe prompts reach: of harmful
-# ones 0.03, 0.05, 0.07 and 0.1 find 96.8, 96.0, 95.2 and 94.1 %. The smaller, the more a single message can mend.
+# Measured with the default encoder in full precision on public sets, at the score that 5 % of XSTest's safe prompts
+# reach: of harmful ones 0.03, 0.05, 0.07 and 0.1 find 96.8, 96.0, 95.2 and 94.1 %. The smaller, the more a single
+# message can mend.
 _TEMPERATURE = 0.05
 
 # Of the first byte of a hash: an eighth of all messages.
