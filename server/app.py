@@ -172,6 +172,7 @@ def load_embedder(settings: Settings, report: Report) -> Embedder:
     """The embedder that `settings` name; mpnet and minilm are exported on the first call. Raises ConfigurationError."""
     from server.retrieval.encoders import MINILM, MPNET, OnnxEmbedder, is_available, prepare_encoder
     from server.retrieval.judging import JudgingEmbedder
+    from server.retrieval.known import SHIPPED, KnownEmbedder
 
     folder: Path = settings.cache_dir / "embedders"
     wanted, has_minilm = settings.embedder, is_available(MINILM, folder)
@@ -185,4 +186,5 @@ def load_embedder(settings: Settings, report: Report) -> Embedder:
     minilm = OnnxEmbedder(MINILM, prepare_encoder(MINILM, folder, report=report))
     if wanted is EmbedderKind.MINILM:
         return minilm
-    return JudgingEmbedder(minilm, OnnxEmbedder(MPNET, prepare_encoder(MPNET, folder, report=report)))
+    mpnet = OnnxEmbedder(MPNET, prepare_encoder(MPNET, folder, report=report))
+    return JudgingEmbedder(minilm, KnownEmbedder(mpnet, SHIPPED))

@@ -17,6 +17,7 @@ from server.retrieval.base import Embedder
 from server.retrieval.cache import DiskCache
 from server.retrieval.encoders import MINILM, MPNET, OnnxEmbedder, prepare_encoder
 from server.retrieval.judging import JudgingEmbedder
+from server.retrieval.known import SHIPPED, KnownEmbedder
 from server.retrieval.remembered import Remembered
 from server.retrieval.retriever import vectors_kind
 from server.retrieval.wordllama import WordLlamaEmbedder
@@ -71,10 +72,10 @@ class RememberingEmbedder:
 
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
-    """The default one, with the vectors that are on disk: embedding all shipped messages takes it a minute or two."""
+    """The default one, with the vectors that are on disk."""
     folder = default_cache_dir() / "embedders"
-    both = (OnnxEmbedder(item, prepare_encoder(item, folder, report=print)) for item in (MINILM, MPNET))
-    return JudgingEmbedder(*map(RememberingEmbedder, both))
+    topics, judge = (OnnxEmbedder(item, prepare_encoder(item, folder, report=print)) for item in (MINILM, MPNET))
+    return JudgingEmbedder(RememberingEmbedder(topics), RememberingEmbedder(KnownEmbedder(judge, SHIPPED)))
 
 
 @pytest.fixture(scope="session")
