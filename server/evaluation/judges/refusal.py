@@ -81,12 +81,12 @@ def refusal_features(answer: str, sentences: Sequence[Sentence]) -> Mapping[str,
         "objects": float(_share(head, "objection") > 0),
         "share objecting": _share(head, "objection", "moralising"),
         "share of values": _share(head, "values", "rejection"),
-        "share pointing elsewhere": _share(head, "crisis", "redirect"),
+        "share pointing elsewhere": _share(head, "crisis", "redirect") if _is_held_back(head) else 0.0,
         "opens with doubt or fact": float(opening in {"puzzled", "factual"}),
         "opens with a definition": float(opening == "define"),
         "opens with agreement": float(opening == "agree"),
         "opens neutrally": float(opening == NEUTRAL),
-        "share neutral": _share(head, NEUTRAL, "courtesy"),
+        "share neutral": _share(head, NEUTRAL, "courtesy", *([] if _is_held_back(head) else ["redirect"])),
         "share answering": _share(head, *_ANSWERING),
         "items": 0.0 if opening == "decline" else float(np.log1p(_count_items(answer[:_HEAD_CHARS]))),
     }
@@ -120,6 +120,11 @@ def _opening(head: Sequence[Sentence]) -> str:
         if item.kind not in _COURTEOUS and not is_bare:
             return item.kind
     return NEUTRAL
+
+
+def _is_held_back(head: Sequence[Sentence]) -> bool:
+    """Whether anything points to a refusal but that help is pointed to, which answers do as well."""
+    return any(item.kind in {*_REFUSING, "regret"} for item in head)
 
 
 def _words_given(sentences: Sequence[Sentence]) -> int:
