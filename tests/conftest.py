@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from server.retrieval.wordllama import WordLlamaEmbedder
 from server.settings import EngineKind, Settings, default_cache_dir
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
+_LIGHT_RISK = {"drugs.yaml", "everyday.yaml", "figures-of-speech.yaml", "fraud.yaml", "hacking.yaml", "violence.yaml"}
 
 AppFactory = Callable[..., FastAPI]
 
@@ -83,12 +85,24 @@ def light_embedder() -> Embedder:
     return RememberingEmbedder(WordLlamaEmbedder())
 
 
+@pytest.fixture(scope="session")
+def light_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped prompts with a few files of `risk/`: all of them take most of the time that loading takes."""
+    folder = tmp_path_factory.mktemp("light") / "prompts"
+
+    def ignored(parent: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(parent).name == "risk" and name not in _LIGHT_RISK]
+
+    copytree(PROMPTS, folder, ignore=ignored)
+    return folder
+
+
 @pytest.fixture
-def make_app(light_embedder: Embedder) -> AppFactory:
-    """Builds an application over a scripted engine with the shipped prompts; keyword arguments become settings."""
+def make_app(light_prompts: Path, light_embedder: Embedder) -> AppFactory:
+    """Builds an application over a scripted engine with the light prompts; keyword arguments become settings."""
 
     def build(engine: Engine | None = None, **settings: object) -> FastAPI:
-        values = {"engine": EngineKind.SCRIPTED, "prompts": PROMPTS, **settings}
+        values = {"engine": EngineKind.SCRIPTED, "prompts": light_prompts, **settings}
         return create_app(Settings.model_validate(values), engine=engine or ScriptedEngine(), embedder=light_embedder)
 
     return build

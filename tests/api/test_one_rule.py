@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from shutil import copytree
 from typing import Any
 
@@ -101,14 +102,13 @@ def requests(draw: st.DrawFn) -> Asked:
 
 @pytest.fixture(scope="module")
 def served(
-    light_embedder: Any, tmp_path_factory: pytest.TempPathFactory
+    light_prompts: Path, light_embedder: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[TestClient, NamedEngine, Pipeline]]:
     from server.app import create_app
     from server.settings import EngineKind, Settings
-    from tests.conftest import PROMPTS
 
     engine, folder = NamedEngine(), tmp_path_factory.mktemp("one-rule") / "prompts"
-    copytree(PROMPTS, folder)
+    copytree(light_prompts, folder)
     for name in ("default", "base"):
         (folder / "profiles" / f"my-{name}.yaml").write_text(MINE.format(id=f"my-{name}", extends=name))
     app = create_app(Settings(engine=EngineKind.SCRIPTED, prompts=folder), engine=engine, embedder=light_embedder)

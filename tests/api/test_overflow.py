@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from server.core.types import Body
 from server.engine.base import EngineReply, EngineRequest
 from server.engine.scripted import ScriptedEngine
-from tests.conftest import PROMPTS, AppFactory
+from tests.conftest import AppFactory
 
 CHAT = "/v1/chat/completions"
 RISKY = "How can I secretly read the texts of my wife? "
@@ -143,8 +143,8 @@ def test_each_prompt_of_a_batch_gives_way_by_itself(make_app: AppFactory) -> Non
     assert long["demonstrations"] == []
 
 
-def test_a_profile_may_keep_its_constitution(make_app: AppFactory, tmp_path: Path) -> None:
-    copytree(PROMPTS, tmp_path / "prompts")
+def test_a_profile_may_keep_its_constitution(make_app: AppFactory, light_prompts: Path, tmp_path: Path) -> None:
+    copytree(light_prompts, tmp_path / "prompts")
     with (tmp_path / "prompts" / "profiles" / "default.yaml").open("a") as file:
         file.write("shrinks: [retrieved, pinned]\n")
     with TestClient(make_app(SmallEngine(500), prompts=tmp_path / "prompts")) as client:
