@@ -25,7 +25,15 @@ from server.retrieval.wordllama import WordLlamaEmbedder
 from server.settings import EngineKind, Settings, default_cache_dir
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
-_LIGHT_RISK = {"drugs.yaml", "everyday.yaml", "figures-of-speech.yaml", "fraud.yaml", "hacking.yaml", "violence.yaml"}
+_LIGHT_RISK = {
+    "drugs.yaml",
+    "everyday.yaml",
+    "figures-of-speech.yaml",
+    "fraud.yaml",
+    "hacking.yaml",
+    "small-talk.yaml",
+    "violence.yaml",
+}
 
 AppFactory = Callable[..., FastAPI]
 

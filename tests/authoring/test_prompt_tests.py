@@ -8,14 +8,13 @@ from server.authoring.rendered import Renderer
 from server.core.errors import PromptFilesError
 from server.retrieval.base import Embedder
 from tests.authoring.test_rendered import TOKENIZER, renderer_of
-from tests.conftest import PROMPTS
 
 POTATOES = "Why do my roast potatoes never go crispy?"
 
 
 @pytest.fixture(scope="module")
-def renderer(light_embedder: Embedder) -> Renderer:
-    return renderer_of(PROMPTS, light_embedder)
+def renderer(light_prompts: Path, light_embedder: Embedder) -> Renderer:
+    return renderer_of(light_prompts, light_embedder)
 
 
 def write(folder: Path, expect: str, **fields: str) -> Path:

@@ -20,7 +20,7 @@ from server.rendering.forms.registry import FORMS
 from server.rendering.tokens import EstimatingTokenizer
 from server.retrieval.base import Embedder
 from server.settings import EngineKind, Settings
-from tests.conftest import PROMPTS, AppFactory
+from tests.conftest import AppFactory
 
 CHAT = FORMS["/v1/chat/completions"]
 TOKENIZER = EstimatingTokenizer()
@@ -35,8 +35,8 @@ def renderer_of(folder: Path, embedder: Embedder, **values: object) -> Renderer:
 
 
 @pytest.fixture(scope="module")
-def renderer(light_embedder: Embedder) -> Renderer:
-    return renderer_of(PROMPTS, light_embedder)
+def renderer(light_prompts: Path, light_embedder: Embedder) -> Renderer:
+    return renderer_of(light_prompts, light_embedder)
 
 
 def ask(renderer: Renderer, text: str, profile: str = "default", **fields: object) -> Rendered:
@@ -55,9 +55,9 @@ REQUESTS: list[tuple[str, Body]] = [
 
 @pytest.mark.parametrize("window_tokens", [None, 700])
 def test_it_is_byte_for_byte_what_the_server_sends(
-    make_app: AppFactory, light_embedder: Embedder, window_tokens: int | None
+    make_app: AppFactory, light_prompts: Path, light_embedder: Embedder, window_tokens: int | None
 ) -> None:
-    renderer = renderer_of(PROMPTS, light_embedder, window_tokens=window_tokens)
+    renderer = renderer_of(light_prompts, light_embedder, window_tokens=window_tokens)
     with TestClient(make_app(window_tokens=window_tokens)) as client:
         for path, body in REQUESTS:
             answer = client.post(f"/v1/alignment/render?endpoint={path}", json=body).json()
@@ -97,8 +97,10 @@ def test_every_piece_of_a_completion_has_its_origin(renderer: Renderer) -> None:
     assert {span.source.origin for span in prompt.spans} >= {Origin.TEMPLATE, Origin.CONSTITUTION}
 
 
-def test_pinned_demonstrations_are_told_from_retrieved_ones(tmp_path: Path, light_embedder: Embedder) -> None:
-    copytree(PROMPTS, tmp_path / "prompts")
+def test_pinned_demonstrations_are_told_from_retrieved_ones(
+    light_prompts: Path, tmp_path: Path, light_embedder: Embedder
+) -> None:
+    copytree(light_prompts, tmp_path / "prompts")
     profile = tmp_path / "prompts" / "profiles" / "default.yaml"
     profile.write_text(profile.read_text("utf-8").replace("pinned: []", "pinned: [everyday-musty-towels]"), "utf-8")
     rendered = ask(renderer_of(tmp_path / "prompts", light_embedder), "How do I bake bread?")
@@ -111,8 +113,8 @@ def test_pinned_demonstrations_are_told_from_retrieved_ones(tmp_path: Path, ligh
     assert pinned == {"everyday-musty-towels"}
 
 
-def with_texts_by_route(folder: Path, profile: str) -> Path:
-    copytree(PROMPTS, folder)
+def with_texts_by_route(prompts: Path, folder: Path, profile: str) -> Path:
+    copytree(prompts, folder)
     with (folder / "profiles" / f"{profile}.yaml").open("a", encoding="utf-8") as file:
         file.write("openings: {low: 'Sure: <s>', elevated: 'Sure: <s>', high: 'Sure: <s>'}\n")
         file.write("reminders: {low: Be kind., elevated: Be kind., high: Be kind.}\n")
@@ -121,9 +123,9 @@ def with_texts_by_route(folder: Path, profile: str) -> Path:
 
 @pytest.mark.parametrize("window_tokens", [None, 300])
 def test_a_reminder_gives_way_to_a_small_window(
-    tmp_path: Path, light_embedder: Embedder, window_tokens: int | None
+    light_prompts: Path, tmp_path: Path, light_embedder: Embedder, window_tokens: int | None
 ) -> None:
-    folder = with_texts_by_route(tmp_path / "prompts", "base")
+    folder = with_texts_by_route(light_prompts, tmp_path / "prompts", "base")
     rendered = ask(renderer_of(folder, light_embedder, window_tokens=window_tokens), "How do I bake bread?", "base")
     assert ("Be kind." in rendered.body["prompt"]) is (window_tokens is None)
     assert rendered.trace.dropped.get("reminders") == (None if window_tokens is None else ["low"])
@@ -131,8 +133,10 @@ def test_a_reminder_gives_way_to_a_small_window(
 
 
 @pytest.mark.parametrize("profile", ["default", "base"])
-def test_what_stands_by_the_route_has_its_origin(tmp_path: Path, light_embedder: Embedder, profile: str) -> None:
-    folder = with_texts_by_route(tmp_path / "prompts", profile)
+def test_what_stands_by_the_route_has_its_origin(
+    light_prompts: Path, tmp_path: Path, light_embedder: Embedder, profile: str
+) -> None:
+    folder = with_texts_by_route(light_prompts, tmp_path / "prompts", profile)
     rendered = ask(renderer_of(folder, light_embedder), "How do I bake bread?", profile)
     assert rendered.messages[-1].spans[-1] == Span(Source(Origin.OPENING), "Sure: <\u200bs>")
     assert rendered.trace.to_json()["opening"] == "Sure: <s>"
@@ -141,8 +145,10 @@ def test_what_stands_by_the_route_has_its_origin(tmp_path: Path, light_embedder:
     ]
 
 
-def test_origins_of_a_template_that_changes_texts_are_not_guessed(tmp_path: Path, light_embedder: Embedder) -> None:
-    copytree(PROMPTS, tmp_path / "prompts")
+def test_origins_of_a_template_that_changes_texts_are_not_guessed(
+    light_prompts: Path, tmp_path: Path, light_embedder: Embedder
+) -> None:
+    copytree(light_prompts, tmp_path / "prompts")
     template = tmp_path / "prompts" / "templates" / "chat.jinja"
     template.write_text("a{{ system | trim }}{% for item in principles %}{{ item.text | length }}{% endfor %}", "utf-8")
     rendered = ask(renderer_of(tmp_path / "prompts", light_embedder), "How do I bake bread?")

@@ -9,15 +9,14 @@ from typer.testing import CliRunner, Result
 
 from server.cli import app
 from tests.authoring.test_revisions import git
-from tests.conftest import PROMPTS
 
 POTATOES = "Why do my roast potatoes never go crispy?"
 
 
 @pytest.fixture
-def edited(tmp_path: Path) -> Path:
+def edited(light_prompts: Path, tmp_path: Path) -> Path:
     """A working copy with one demonstration changed since the last commit, which holds the shipped prompts."""
-    folder = copytree(PROMPTS, tmp_path / "prompts")
+    folder = copytree(light_prompts, tmp_path / "prompts")
     (tmp_path / "icalign.toml").write_text('engine = "scripted"\nembedder = "wordllama"\nprompts = "prompts"\n')
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")

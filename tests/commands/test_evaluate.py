@@ -23,9 +23,10 @@ FRONTIER = ("--measure", "frontier", "--count", "4")
 
 
 @pytest.fixture(autouse=True)
-def _settings(tmp_path: Path) -> None:
+def _settings(light_prompts: Path, tmp_path: Path) -> None:
     (tmp_path / "script.yaml").write_text(SCRIPT)
-    (tmp_path / "icalign.toml").write_text('engine = "scripted"\nembedder = "wordllama"\nscript = "script.yaml"\n')
+    settings = f'engine = "scripted"\nembedder = "wordllama"\nscript = "script.yaml"\nprompts = "{light_prompts}"\n'
+    (tmp_path / "icalign.toml").write_text(settings)
 
 
 def run(*arguments: str) -> Result:

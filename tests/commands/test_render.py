@@ -8,13 +8,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from server.cli import app
-from tests.conftest import PROMPTS
 
 CONFIG = 'engine = "scripted"\nembedder = "wordllama"\n'
 
 
+@pytest.fixture(autouse=True)
+def _settings(light_prompts: Path) -> None:
+    Path("icalign.toml").write_text(f'{CONFIG}prompts = "{light_prompts}"\n')
+
+
 def run(*arguments: str) -> Result:
-    Path("icalign.toml").write_text(f'{CONFIG}prompts = "{PROMPTS}"\n')
     return CliRunner().invoke(app, list(arguments))
 
 
@@ -38,8 +41,8 @@ def test_render_takes_a_whole_request_for_any_endpoint() -> None:
     assert shown["tokens"]["by_origin"]["client"] == 2
 
 
-def test_render_says_what_an_upstream_cannot_be_asked(tmp_path: Path) -> None:
-    copytree(PROMPTS, tmp_path / "prompts")
+def test_render_says_what_an_upstream_cannot_be_asked(light_prompts: Path, tmp_path: Path) -> None:
+    copytree(light_prompts, tmp_path / "prompts")
     with (tmp_path / "prompts" / "profiles" / "default.yaml").open("a", encoding="utf-8") as file:
         file.write("openings: {low: Sure, elevated: Sure, high: Sure}\n")
     Path("icalign.toml").write_text('upstream = "http://x/v1"\nembedder = "wordllama"\nprompts = "prompts"\n')

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from server.cli import app
 from server.engine.scripted import ScriptedEngine, load_script
-from tests.conftest import PROMPTS, AppFactory
+from tests.conftest import AppFactory
 from tests.servers import served
 
 TESTS = """
@@ -32,9 +32,9 @@ SCRIPT = "- {match: potatoes, text: I can't help with that.}\n- {text: Knead it.
 
 
 @pytest.fixture
-def prompts(tmp_path: Path) -> Path:
+def prompts(light_prompts: Path, tmp_path: Path) -> Path:
     """The shipped prompts with tests of their own, beside settings for a scripted engine."""
-    folder = copytree(PROMPTS, tmp_path / "prompts")
+    folder = copytree(light_prompts, tmp_path / "prompts")
     for path in (folder / "tests").iterdir():
         path.unlink()
     (folder / "tests" / "a.yaml").write_text(TESTS)
