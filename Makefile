@@ -33,8 +33,7 @@ check: $(VENV)/ready-dev
 
 unit: $(VENV)/ready-dev
 	$(BIN)/icalign prepare smollm2-135m-instruct
-	$(BIN)/python -m pytest --ignore=tests/live --numprocesses=auto --dist=loadfile
-	$(BIN)/python -m pytest tests/live
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
 
 # Requests made up at random from the OpenAPI document, seconds for each of the three profiles; then broken prompt files.
 FUZZ_S ?= 120

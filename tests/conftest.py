@@ -38,6 +38,18 @@ _LIGHT_RISK = {
 AppFactory = Callable[..., FastAPI]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, one runs all tests of `tests/live`, from the start, and the others the rest, by file.
+
+    So each engine is started once, and what waits for an engine keeps nobody else waiting.
+    """
+    live = Path(__file__).parent / "live"
+    items.sort(key=lambda item: not item.path.is_relative_to(live))
+    for item in items:
+        group = "live" if item.path.is_relative_to(live) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of the person who runs the tests: models, and the vectors of what is shipped, which take a minute."""
