@@ -26,6 +26,7 @@ from server.retrieval.cache import DiskCache
 from server.retrieval.explanation import judge_demonstrations, judge_principles
 from server.retrieval.index import NeighbourIndex, nearest_others
 from server.retrieval.judging import split
+from server.retrieval.passages import passages
 from server.retrieval.remembered import Remembered, Report
 from server.retrieval.risk import calibrate, choose_route, is_held_out, score_risk
 from server.retrieval.selector import Record, arrange, select
@@ -84,6 +85,15 @@ class _Voters:
     similarities: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What of a message decides its risk: what it is about, who votes, and the risk that comes of it."""
+
+    vector: Vectors
+    voters: _Voters
+    risk: float
+
+
 class Retriever:
     """Chooses for one profile. Immutable after it is built; safe to share between threads."""
 
@@ -126,9 +136,9 @@ class Retriever:
 
     def retrieve(self, query: str, overridden: Profile | None = None) -> Selection:
         """Choose for the text `query`, by the profile's settings and scope, or by those that a request made of them."""
-        vector = self._topics.embed([query])[0]
-        voters = self._voters(self._judging_vector(query, vector))
-        return self._choose(vector, self._candidates(vector), voters, overridden or self._profile)
+        profile = overridden or self._profile
+        judged = self._judged(query, profile)
+        return self._choose(judged, self._candidates(judged.vector), profile)
 
     def explain(self, query: str, count: int, overridden: Profile | None = None) -> Explanation:
         """What `retrieve` chooses, and why: for the `count` nearest demonstrations of the bank, the nearest first.
@@ -136,17 +146,17 @@ class Retriever:
         There are never more than `NUM_NEAREST` of a risk among those. Of the neighbours that decide the risk, it shows
         the nearest `count` too.
         """
-        profile, vector, record = overridden or self._profile, self._topics.embed([query])[0], Record()
-        candidates = self._candidates(vector)
-        voters = self._voters(self._judging_vector(query, vector))
-        selection = self._choose(vector, candidates, voters, profile, record)
+        profile, record = overridden or self._profile, Record()
+        judged = self._judged(query, profile)
+        candidates, voters = self._candidates(judged.vector), judged.voters
+        selection = self._choose(judged, candidates, profile, record)
         deciding = np.argsort(-voters.similarities, kind="stable")[: min(count, profile.retrieval.num_neighbours)]
         nearest = np.argsort(-candidates.similarities, kind="stable")[:count].tolist()
         scored = {i: self._scored(candidates, i) for i in nearest}
         items = [self._bank.demonstrations[i] for i in candidates.positions]
         ranked = [
             (self._retrievable[i], near, reason)
-            for i, near, reason in self._rank_principles(vector, selection.route, profile)
+            for i, near, reason in self._rank_principles(judged.vector, selection.route, profile)
         ]
         return Explanation(
             selection,
@@ -172,17 +182,13 @@ class Retriever:
 
     def _choose(
         self,
-        vector: Vectors,
+        judged: _Judged,
         candidates: _Candidates,
-        voters: _Voters,
         profile: Profile,
         record: Record | None = None,
     ) -> Selection:
         settings = profile.retrieval
-        harmful = np.array([item.is_harmful for item in voters.items], np.bool_)
-        score = score_risk(voters.similarities, harmful, settings.num_neighbours)
-        risk = calibrate(score, self._harmless_scores)
-        route = choose_route(risk, settings.thresholds)
+        route = choose_route(judged.risk, settings.thresholds)
         chosen = select(
             candidates.similarities,
             candidates.vectors,
@@ -196,18 +202,33 @@ class Retriever:
             record=record,
         )
         return Selection(
-            risk=risk,
+            risk=judged.risk,
             route=route,
             principles=tuple(item for item in self._profile.constitution.principles if item.pinned),
-            retrieved_principles=self._choose_principles(vector, route, profile),
+            retrieved_principles=self._choose_principles(judged.vector, route, profile),
             pinned=self._profile.pinned,
             demonstrations=tuple(self._scored(candidates, i) for i in arrange(chosen, settings.order)),
             reminder=profile.reminders.get(route, ""),
             opening=profile.openings.get(route, ""),
         )
 
-    def _judging_vector(self, query: str, vector: Vectors) -> Vectors:
-        return vector if self._judge is self._topics else self._judge.embed([query])[0]
+    def _judged(self, query: str, profile: Profile) -> _Judged:
+        """The whole of `query`, or that passage which puts it on a riskier route, and is what to retrieve for."""
+        texts = [query, *passages(query)]
+        vectors = self._judge.embed(texts)
+        voters = [self._voters(vector) for vector in vectors]
+        risks = [self._risk(item, profile) for item in voters]
+        routes = [choose_route(risk, profile.retrieval.thresholds) for risk in risks]
+        riskiest = max(range(len(texts)), key=risks.__getitem__)
+        deciding = 0 if routes[riskiest] is routes[0] else riskiest
+        is_same = self._judge is self._topics
+        vector = vectors[deciding] if is_same else self._topics.embed([texts[deciding]])[0]
+        return _Judged(vector, voters[deciding], risks[deciding])
+
+    def _risk(self, voters: _Voters, profile: Profile) -> float:
+        harmful = np.array([item.is_harmful for item in voters.items], np.bool_)
+        score = score_risk(voters.similarities, harmful, profile.retrieval.num_neighbours)
+        return calibrate(score, self._harmless_scores)
 
     def _voters(self, vector: Vectors) -> _Voters:
         pinned = self._risk_store.similarities(self._pinned_rows, vector)
