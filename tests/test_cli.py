@@ -55,8 +55,6 @@ def test_config_prints_what_is_in_force_with_secrets_masked(tmp_path: Path) -> N
             ["serve", "--engine", "scripted", "--bogus", "1"],
             "engine_args are for vLLM, the engine is scripted: --bogus 1",
         ),
-        (["serve", "--ssl-keyfile", "k"], "icalign: engine_args: --ssl-keyfile belongs to vLLM's own HTTP server"),
-        (["serve", "--bogus", "1"], "icalign: engine_args: vLLM does not accept them"),
         (["prepare", "nobody"], "icalign: There is no packaged model 'nobody'; there are smollm2-135m-instruct"),
     ],
 )
@@ -65,6 +63,28 @@ def test_bad_configuration_stops_with_one_clear_message(tmp_path: Path, argument
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+REFUSED = """
+import sys
+from server.cli import app
+for arguments in (["--ssl-keyfile", "k"], ["--bogus", "1"]):
+    try:
+        app(["serve", *arguments])
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+"""
+
+
+def test_arguments_that_vllm_is_not_to_have_stop_the_start(tmp_path: Path) -> None:
+    """In one process, since importing vLLM takes half a minute."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", REFUSED]
+    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    first, second, rest = result.stderr.split("\n2\n")
+    assert "icalign: engine_args: --ssl-keyfile belongs to vLLM's own HTTP server" in first
+    assert "icalign: engine_args: vLLM does not accept them" in second
+    assert (rest, "Traceback" in result.stderr) == ("", False)
 
 
 def test_a_fault_in_a_prompt_file_stops_with_its_place(tmp_path: Path) -> None:
