@@ -38,6 +38,7 @@ _LIGHT_RISK = {
 AppFactory = Callable[..., FastAPI]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, one runs all tests of `tests/live`, from the start, and the others the rest, by file.
 
