@@ -33,7 +33,7 @@ check: $(VENV)/ready-dev
 
 unit: $(VENV)/ready-dev
 	$(BIN)/icalign prepare smollm2-135m-instruct
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=auto
 
 # Requests made up at random from the OpenAPI document, seconds for each of the three profiles; then broken prompt files.
 FUZZ_S ?= 120

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from server.app import create_app
 from server.core.types import Vectors
@@ -38,17 +40,19 @@ _LIGHT_RISK = {
 AppFactory = Callable[..., FastAPI]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one runs all tests of `tests/live`, from the start, and the others the rest, by file.
+class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
+    """One worker runs all tests of `tests/live`, the others the rest by file.
 
     So each engine is started once, and what waits for an engine keeps nobody else waiting.
     """
-    live = Path(__file__).parent / "live"
-    items.sort(key=lambda item: not item.path.is_relative_to(live))
-    for item in items:
-        group = "live" if item.path.is_relative_to(live) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "live" if path.startswith("tests/live/") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduler:
+    return _Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
