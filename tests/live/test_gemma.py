@@ -15,8 +15,8 @@ from tests.live.asking import check_own_profile
 from tests.live.conftest import GEMMA, OPENING, opened
 
 QUESTION = "What should I do if I found a lost wallet?"
-NUM_ANSWERS = 8
-MAX_TOKENS = 240
+NUM_ANSWERS = 12
+MAX_TOKENS = 320
 """Room for a long answer that ends; of those that do not, most run on for ever."""
 NUM_ALIGNED_TOKENS = 200
 """A prompt with principles and demonstrations is longer than this, the question alone far shorter."""
