@@ -19,7 +19,7 @@ from server.commands.served import Server, elsewhere, here
 from server.commands.workbench import ConfigOption, EmbedderOption, JsonOption, PromptsOption
 from server.core.errors import ConfigurationError, EngineError
 from server.core.types import Body
-from server.evaluation.arms import LADDER
+from server.evaluation.arms import EMBEDDERS, LADDER
 from server.evaluation.comparison import Group, Measured
 from server.evaluation.judges.harm import HarmJudge
 from server.evaluation.judges.refusal import RefusalJudge
@@ -49,6 +49,7 @@ class _Wanted:
     judges: Judges
     profiles: Sequence[str]
     arms: Sequence[str]
+    sweep: Path | None
     url: str | None
     api_key: str | None
     folder: Path
@@ -70,8 +71,12 @@ def evaluate(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Only {', '.join(LADDER)}, or NAME=PATCH.yaml for a change of the profile; may be repeated."
+            help=f"Only {', '.join((*LADDER, *EMBEDDERS))}, or NAME=PATCH.yaml for a change of the profile; "
+            "may be repeated."
         ),
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="YAML file of changes to try one at a time, `coordinate: {value: PATCH}`.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of public data sets; without it, fixtures are asked.")
@@ -116,6 +121,7 @@ def evaluate(
         judges=judges,
         profiles=profile or (),
         arms=arm or (),
+        sweep=sweep,
         url=url,
         api_key=api_key,
         folder=out,
@@ -194,9 +200,11 @@ async def _head(wanted: _Wanted, server: Server, measures: Sequence[Measure], jo
 
 def _open(wanted: _Wanted) -> AbstractAsyncContextManager[Server]:
     if wanted.url is None:
-        return here(wanted.settings, wanted.profiles, wanted.arms, wanted.plan.seed)
-    if wanted.arms:
-        raise ConfigurationError("--arm changes prompt files, which --url cannot: name profiles of that server.")
+        return here(wanted.settings, wanted.profiles, wanted.arms, wanted.sweep, wanted.plan.seed)
+    if wanted.arms or wanted.sweep:
+        raise ConfigurationError(
+            "--arm and --sweep change prompt files, which --url cannot: name profiles of that server."
+        )
     return elsewhere(wanted.url, wanted.api_key, wanted.profiles)
 
 

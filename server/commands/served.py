@@ -16,9 +16,12 @@ from server.core.errors import ConfigurationError
 from server.core.types import Rendering
 from server.engine.base import Engine, EngineReply, EngineRequest
 from server.evaluation.arms import CHANCE, LADDER, Arm, ChanceEmbedder, load_arm, profile_arm, with_arms
+from server.evaluation.candidates import sweep_arms
+from server.evaluation.search_space import load_space
 from server.evaluation.session import HttpSession, default_profile_at, first_model
 from server.profiles.store import load_profiles
-from server.settings import EngineKind, Settings
+from server.retrieval.base import Embedder
+from server.settings import EmbedderKind, EngineKind, Settings
 
 _TIMEOUT_S = 600.0
 # Without it vLLM does not say what of a prompt was cached.
@@ -48,13 +51,15 @@ async def elsewhere(url: str, api_key: str | None, profiles: Sequence[str]) -> A
 
 
 @asynccontextmanager
-async def here(settings: Settings, profiles: Sequence[str], arms: Sequence[str], seed: int) -> AsyncIterator[Server]:
+async def here(
+    settings: Settings, profiles: Sequence[str], arms: Sequence[str], sweep: Path | None, seed: int
+) -> AsyncIterator[Server]:
     """Applications over the engine of `settings`: one for each embedder that arms compare texts with.
 
-    `arms` are steps of the ladder to the first of `profiles`, or changes of it. Raises ConfigurationError and
-    EngineStartError.
+    `arms` are steps of the ladder to the first of `profiles`, or changes of it; so is every value of the space in the
+    file `sweep`. Raises ConfigurationError and EngineStartError.
     """
-    chosen = _choose(settings, profiles, arms)
+    chosen = _choose(settings, profiles, arms, sweep)
     async with Host(settings) as host, host.serve(chosen, seed) as server:
         yield server
 
@@ -93,11 +98,17 @@ class Host:
 
     def _build_apps(self, prompts: Path, arms: Sequence[Arm], seed: int) -> Mapping[str | None, FastAPI]:
         settings = self._settings.model_copy(update={"prompts": prompts})
-        embedders = {None: self.embedder, CHANCE: ChanceEmbedder(seed)}
         return {
-            name: create_app(settings, engine=_Lent(self._engine), embedder=embedders[name], report=remark)
+            name: create_app(settings, engine=_Lent(self._engine), embedder=self._embedder(name, seed), report=remark)
             for name in dict.fromkeys((None, *(arm.embedder for arm in arms)))
         }
+
+    def _embedder(self, name: str | None, seed: int) -> Embedder:
+        if name is None:
+            return self.embedder
+        if name == CHANCE:
+            return ChanceEmbedder(seed)
+        return load_embedder(self._settings.model_copy(update={"embedder": EmbedderKind(name)}), remark)
 
     async def _start(self) -> None:
         if not self._has_started:
@@ -136,16 +147,20 @@ def _engine_args(settings: Settings) -> list[str]:
     return [*settings.engine_args, *([_TELLS_CACHED] if is_silent else [])]
 
 
-def _choose(settings: Settings, names: Sequence[str], steps: Sequence[str]) -> list[Arm]:
-    """The arms that are named; else the profiles that are, if several; else the ladder up to the one profile."""
+def _choose(settings: Settings, names: Sequence[str], steps: Sequence[str], sweep: Path | None) -> list[Arm]:
+    """The arms that are named; else the profiles that are, if several; else the ladder up to the one profile.
+
+    A sweep goes with the profile itself, unless arms are named.
+    """
     profiles = load_profiles(settings.prompts)
     first, *others = names or [default_profile_for(settings)]
     if unknown := [name for name in (first, *others) if name not in profiles]:
         raise ConfigurationError(f"profile: there is no {unknown[0]!r}; there are {', '.join(profiles)}.")
     is_ladder = not others and profiles[first].rendering is not Rendering.NONE
-    steps = steps or (LADDER if is_ladder else ())
+    steps = steps or (("ours",) if sweep else LADDER if is_ladder else ())
     arms = [load_arm(step, profiles[first]) for step in steps] or [profile_arm(first, first)]
     arms += [profile_arm(name, name) for name in others]
+    arms += sweep_arms(settings.prompts, first, load_space(sweep)) if sweep else []
     ids = [arm.id for arm in arms]
     if repeated := [name for name in ids if ids.count(name) > 1]:
         raise ConfigurationError(f"arm: {repeated[0]!r} is given twice.")

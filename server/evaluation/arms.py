@@ -26,6 +26,9 @@ CHANCE = "chance"
 
 LADDER = ("off", "constant", "random", "topk", "ours")
 
+EMBEDDERS = ("mpnet", "minilm", "wordllama")
+"""Arms that are the profile with another embedder, by its name among the settings."""
+
 _DIMENSION = 64
 _NUM_ORDINARY = 2
 # What a profile says by route, which no step below the profile itself does.
@@ -58,7 +61,10 @@ def patched_arm(arm: str, title: str, profile: str, patch: Mapping[str, Any], em
 
 
 def ladder_arm(step: str, profile: Profile) -> Arm:
-    """A step of the ladder up to `profile`. Raises ConfigurationError for an unknown step, or one that cannot be."""
+    """A step of the ladder up to `profile`, or that with another embedder.
+
+    Raises ConfigurationError for an unknown step, or one that cannot be.
+    """
     if step == "off":
         return Arm(step, "no alignment", "off")
     if step == "ours":
@@ -69,11 +75,14 @@ def ladder_arm(step: str, profile: Profile) -> Arm:
         return patched_arm(step, "demonstrations by chance", profile.id, _nearest(profile), CHANCE)
     if step == "topk":
         return patched_arm(step, "the nearest demonstrations", profile.id, _nearest(profile))
-    raise ConfigurationError(f"arm: there is no {step!r}; there are {', '.join(LADDER)}, or give NAME=PATCH.yaml.")
+    if step in EMBEDDERS:
+        return Arm(step, f"profile {profile.id} with embedder {step}", profile.id, embedder=step)
+    there = ", ".join((*LADDER, *EMBEDDERS))
+    raise ConfigurationError(f"arm: there is no {step!r}; there are {there}, or give NAME=PATCH.yaml.")
 
 
 def load_arm(option: str, profile: Profile) -> Arm:
-    """What `NAME=PATCH.yaml` or a step of the ladder means. Raises ConfigurationError."""
+    """What `NAME=PATCH.yaml`, a step of the ladder or an embedder means. Raises ConfigurationError."""
     name, separator, path = option.partition("=")
     if not separator:
         return ladder_arm(option, profile)

@@ -1,6 +1,7 @@
 """Profiles that a search tries: one that there is, with patches over it, and what is left of them that changes it."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,24 @@ def check_space(prompts: Path, start: Start, space: Space) -> None:
         raise PromptFilesError(findings)
 
 
+def sweep_arms(prompts: Path, profile: str, space: Space) -> list[Arm]:
+    """An arm for each value of `space` that changes `profile`, named `COORDINATE-VALUE`: one change at a time.
+
+    Raises ConfigurationError for values that make no sound profile, and where none of them changes anything.
+    """
+    (start,) = load_starts(prompts, [profile])
+    check_space(prompts, start, space)
+    tried = [
+        (_slug(f"{coordinate.name} {value.name}"), Candidate(start, {coordinate.name: value}))
+        for coordinate in space.coordinates
+        for value in coordinate.values
+    ]
+    arms = [candidate.arm(name) for name, candidate in tried if candidate.patch]
+    if not arms:
+        raise ConfigurationError(f"sweep: nothing in it changes profile {profile!r}.")
+    return arms
+
+
 def merge_patches(one: Patch, other: Patch) -> Patch:
     """The patch that does what `one` and, after it, `other` do."""
     merged = dict(one)
@@ -123,6 +142,10 @@ def changes_of(patch: Patch, fields: Mapping[str, Any]) -> Patch:
         elif value != before or (value is None) != (key not in fields):
             changes[key] = value
     return changes
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _faults(folder: Folder, start: Start, value: Value) -> Sequence[Any]:

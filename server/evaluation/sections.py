@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from server.evaluation.arms import LADDER
 from server.evaluation.comparison import (
     COMPLETION_TOKENS,
     Difference,
@@ -48,6 +49,12 @@ from server.evaluation.tables import (
 
 _FIGURES = {figure.name: figure for figure in GENERATED_FIGURES}
 _STOPPED, _WORDS, _TOKENS, _LATENCY = (_FIGURES[name] for name in ("stopped", "words", "alignment_tokens", "latency"))
+_SWEPT = (
+    (Label.HARMFUL, REFUSED),
+    (Label.HARMLESS, ANSWERED),
+    *((Label.HARMLESS, _FIGURES[name]) for name in ("stopped", "looped", "words", "alignment_tokens", "cached")),
+)
+_SHIFTED = frozenset({REFUSED.name, ANSWERED.name, "stopped", "looped"})
 _KINDS = ("template", "forged", "many_shot")
 _WIDE_PX, _NARROW_PX = 960, 780
 
@@ -112,18 +119,20 @@ class View:
 
     def changes(self, columns: Sequence[Column]) -> list[Difference]:
         """How far the other arms are from the base."""
-        if self.base is None:
-            return []
+        return self.changes_from(self.base, self.arms, columns) if self.base is not None else []
+
+    def changes_from(self, base: str, arms: Sequence[str], columns: Sequence[Column]) -> list[Difference]:
+        """How far `arms` are from `base`, prompt by prompt."""
         found = [
             compare_values(
                 arm,
                 column.group,
                 column.figure,
-                self.measured.values(self.base, column.group, column.figure.name),
+                self.measured.values(base, column.group, column.figure.name),
                 self.measured.values(arm, column.group, column.figure.name),
             )
-            for arm in self.arms
-            if arm != self.base
+            for arm in arms
+            if arm != base
             for column in columns
         ]
         return [item for item in found if item.change.n]
@@ -135,6 +144,7 @@ def list_sections(view: View) -> list[Section]:
     others = [measure for name, measure in view.measures.items() if name not in known]
     sections = [
         _frontier_section(view),
+        _sweep_section(view),
         _attacks_section(view),
         _form_section(view),
         _tax_section(view),
@@ -178,6 +188,25 @@ def _frontier_section(view: View) -> Section | None:
     ]
     text = f"{view.measures[name].what} Crosses and whiskers are 95 % intervals."
     return Section(name, "Safety against helpfulness", text, plots, tables)
+
+
+def _sweep_section(view: View) -> Section | None:
+    """Where the run has changes of its main profile: what each of them does, by itself."""
+    changed = [arm for arm in view.arms if arm not in LADDER]
+    if view.main != "ours" or not changed or Frontier.name not in view.measures:
+        return None
+    columns = [Column(figure.title, figure, Group(Frontier.name, "", label)) for label, figure in _SWEPT]
+    changes = view.changes_from(view.main, changed, columns)
+    if not changes:
+        return None
+    shares = [item for item in changes if item.figure.name in _SHIFTED]
+    plot = _shifts_plot("sweep", view.main, shares)
+    table = table_of_changes(f"Against {view.main}, prompt by prompt", view.main, changes)
+    text = (
+        f"Each arm is {view.main} with one change, held against it. What is grey or plain may be chance: the "
+        "interval holds zero. The form, length and cost of answers are those of harmless prompts."
+    )
+    return Section("sweep", "What each change does", text, [plot], [table])
 
 
 def _told(points: Sequence[Point]) -> str:
@@ -253,14 +282,18 @@ def _tax_section(view: View) -> Section | None:
         return None
     columns = columns_by_figure(view.measured, name, [*_own_figures(view.measures[name]), _WORDS])
     shares = [item for item in view.changes(columns) if item.figure.unit == "share"]
+    plots = [_shifts_plot("tax", view.base or "", shares)] if shares else []
+    text = f"{view.measures[name].what} What is lost against {view.base or 'no alignment'} is the tax; blue is better."
+    return Section(name, "Alignment tax", text, plots, _measured_and_changes(view, columns))
+
+
+def _shifts_plot(name: str, base: str, shares: Sequence[Difference]) -> Plot:
     shifts = {
         title: [Shift(item.arm, item.change, item.is_better) for item in shares if item.figure.title == title]
         for title in dict.fromkeys(item.figure.title for item in shares)
     }
-    alt = f"Distance from {view.base} with 95 % intervals, in points, an arm a row."
-    plots = [Plot("tax", alt, plot_shifts(shifts), _WIDE_PX)] if shifts else []
-    text = f"{view.measures[name].what} What is lost against {view.base or 'no alignment'} is the tax; blue is better."
-    return Section(name, "Alignment tax", text, plots, _measured_and_changes(view, columns))
+    alt = f"Distance from {base} with 95 % intervals, in points, an arm a row."
+    return Plot(name, alt, plot_shifts(shifts), _WIDE_PX)
 
 
 def _preference_section(view: View) -> Section | None:

@@ -136,6 +136,29 @@ def test_profiles_and_patches_are_arms() -> None:
     assert {len(row.chosen) for row in rows if row.arm == "k1"} == {1}
 
 
+def test_a_sweep_changes_one_thing_at_a_time() -> None:
+    Path("s.yaml").write_text(
+        "k: {'1': {retrieval: {num_demonstrations: 1}}, '4': {retrieval: {num_demonstrations: 4}}}\n"
+        "order: {nearest first: {retrieval: {order: nearest_first}}}\n"
+    )
+    result = run(*FRONTIER, "--sweep", "s.yaml", "--out", "r")
+    assert result.exit_code == 0, result.stderr
+    found = load_run(Path("r"))
+    assert [arm.id for arm in found.head.arms] == ["ours", "k-1", "order-nearest-first"]
+    shown = {(row.arm, row.id): list(row.chosen) for row in found.rows.values()}
+    prompts = {row.id for row in found.rows.values()}
+    assert {len(shown["k-1", prompt]) for prompt in prompts} == {1}
+    assert all(shown["order-nearest-first", prompt] == shown["ours", prompt][::-1] for prompt in prompts)
+    assert "What each change does" in Path("r/report.html").read_text("utf-8")
+    assert Path("r/sweep.png").is_file()
+
+
+def test_an_arm_has_an_embedder_of_its_own() -> None:
+    run(*FRONTIER, "--arm", "wordllama", "--embedder", "minilm", "--out", "r")
+    head = load_run(Path("r")).head
+    assert [(arm.id, arm.embedder) for arm in head.arms] == [("wordllama", "wordllama")]
+
+
 def test_a_server_elsewhere_is_asked_by_its_profiles(make_app: AppFactory) -> None:
     with served(make_app(ScriptedEngine(load_script(Path("script.yaml"))))) as url:
         found = figures(run(*FRONTIER, "--url", f"{url}/v1", "--out", "r", "--json"))
@@ -163,7 +186,9 @@ def test_a_run_is_shown_again_without_asking() -> None:
         (["--arm", "best"], "there is no 'best'"),
         (["--arm", "off", "--arm", "off"], "'off' is given twice"),
         (["--url", "http://127.0.0.1:1"], "cannot be reached"),
-        (["--url", "http://127.0.0.1:1", "--arm", "off"], "--arm changes prompt files"),
+        (["--url", "http://127.0.0.1:1", "--arm", "off"], "--arm and --sweep change prompt files"),
+        (["--url", "http://127.0.0.1:1", "--sweep", "s.yaml"], "--arm and --sweep change prompt files"),
+        (["--sweep", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["--judge-url", "http://127.0.0.1:1"], "Give --judge-url and --judge-model together."),
         (["--report-only", "nowhere"], "nowhere/run.json is not the head of a run"),
         (["--max-model-len", "9"], "engine_args are for vLLM"),
@@ -173,6 +198,13 @@ def test_trouble_exits_with_two(arguments: list[str], words: str) -> None:
     result = run("--count", "1", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_a_sweep_that_changes_nothing_is_refused() -> None:
+    Path("s.yaml").write_text("order: {as now: {retrieval: {order: nearest_last}}}\n")
+    result = run(*FRONTIER, "--sweep", "s.yaml", "--out", "r")
+    assert result.exit_code == 2
+    assert "nothing in it changes profile 'default'" in result.stderr
 
 
 def test_a_faulty_patch_is_named() -> None:

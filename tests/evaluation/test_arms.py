@@ -6,8 +6,18 @@ import pytest
 
 from server.core.errors import ConfigurationError
 from server.core.types import Profile, Risk, Route
-from server.evaluation.arms import CHANCE, LADDER, ChanceEmbedder, ladder_arm, load_arm, patched_arm, with_arms
+from server.evaluation.arms import (
+    CHANCE,
+    EMBEDDERS,
+    LADDER,
+    ChanceEmbedder,
+    ladder_arm,
+    load_arm,
+    patched_arm,
+    with_arms,
+)
 from server.profiles.store import load_profiles
+from server.settings import EmbedderKind
 from tests.conftest import PROMPTS
 
 
@@ -54,6 +64,12 @@ def test_only_chance_has_an_embedder_of_its_own(shipped: Mapping[str, Profile]) 
     assert found == {**dict.fromkeys(LADDER), "random": CHANCE}
 
 
+def test_an_embedder_is_the_profile_with_it(shipped: Mapping[str, Profile]) -> None:
+    arm = load_arm("minilm", shipped["base"])
+    assert (arm.id, arm.profile, arm.patch, arm.embedder) == ("minilm", "base", None, "minilm")
+    assert set(EMBEDDERS) == {kind.value for kind in EmbedderKind} - {"auto"}
+
+
 def test_a_patch_is_a_profile_that_extends(tmp_path: Path, shipped: Mapping[str, Profile]) -> None:
     (tmp_path / "k2.yaml").write_text("retrieval: {num_demonstrations: 2}\nplacement: system\n")
     arm = load_arm(f"k2={tmp_path / 'k2.yaml'}", shipped["default"])
@@ -69,7 +85,7 @@ def test_a_patch_is_a_profile_that_extends(tmp_path: Path, shipped: Mapping[str,
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("best", "there is no 'best'; there are off, constant, random, topk, ours, or give NAME=PATCH.yaml"),
+        ("best", "there is no 'best'; there are off, constant, random, topk, ours, mpnet, .*, or give NAME=PATCH.yaml"),
         ("a=missing.yaml", "missing.yaml cannot be read"),
         ("a=list.yaml", "must hold fields of a profile"),
         ("a=faulty.yaml", "faulty.yaml cannot be read"),

@@ -122,6 +122,16 @@ def test_twenty_arms_without_a_base(tmp_path: Path) -> None:
     assert "Against" not in page.text
 
 
+def test_changes_of_the_profile_are_held_against_it(tmp_path: Path) -> None:
+    skill = {**LADDER, "k-1": 0.4, "k-8": 1.0}
+    page = page_of(write_report(make_run(tmp_path, list(skill), make_values(skill), measures=["frontier"])))
+    rows = page.text.rpartition("Against ours, prompt by prompt")[2].partition("Form of answers")[0]
+    assert "\nk-1−60.0" in rows  # noqa: RUF001 - a minus sign
+    assert "\nk-80.0" in rows
+    assert "\ntopk" not in rows
+    assert (tmp_path / "sweep.png").is_file()
+
+
 def test_one_label_alone_gives_no_frontier_plot(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["ours"], lambda *_: {"refused": 1.0}, measures=["frontier"])
     write_report(run)
