@@ -51,9 +51,12 @@ class HttpSession:
             raise EngineError(f"{CHAT} gave no chat completion: {str(answer)[:_SHOWN_CHARS]}") from error
 
     async def logprob(self, arm: Arm, messages: Sequence[Message], continuation: str) -> LogProb:
-        """See Session. The continuation is tokenised by itself, as a model that writes it after the prompt would."""
+        """See Session. The continuation is tokenised by itself, as a model that writes it after the prompt would.
+
+        It is the whole answer, so that an opening has no place before it.
+        """
         rendered = await self.render(arm, messages)
-        prompt = await self._tokenize(arm, {"add_generation_prompt": True, **rendered["body"]})
+        prompt = await self._tokenize(arm, {"add_generation_prompt": True, **_without_opening(rendered)})
         following = await self._tokenize(arm, {"prompt": continuation, "add_special_tokens": False})
         asked = {"prompt": [*prompt, *following], "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
         body = {"model": self.model, **asked, "alignment": {"profile": "off"}}
@@ -135,6 +138,17 @@ def _object(path: str, response: httpx.Response) -> Body:
     if not isinstance(answer, dict):
         raise EngineError(f"{path} answered what is no object: {response.text[:_SHOWN_CHARS]}")
     return answer
+
+
+def _without_opening(rendered: Body) -> Body:
+    """The body that was rendered, without the words by which its profile begins the answer."""
+    body: Body = rendered["body"]
+    opening = rendered.get("opening")
+    if not opening:
+        return body
+    if "prompt" in body:
+        return {**body, "prompt": body["prompt"].removesuffix(opening)}
+    return {**body, "messages": body["messages"][:-1], "add_generation_prompt": True, "continue_final_message": False}
 
 
 def _answer(answer: Body, latency_ms: float) -> Answer:

@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import orjson
@@ -10,7 +11,7 @@ from server.core.errors import EngineError, EngineUnavailableError
 from server.core.types import Body
 from server.engine.base import Engine
 from server.engine.scripted import ScriptedAnswer, ScriptedEngine
-from server.evaluation.arms import Arm
+from server.evaluation.arms import Arm, patched_arm, with_arms
 from server.evaluation.datasets import Message
 from server.evaluation.session import HttpSession, default_profile_at, first_model
 from tests.conftest import AppFactory
@@ -87,6 +88,21 @@ async def test_a_continuation_is_weighed_after_the_aligned_prompt(make_app: AppF
     assert weighed["prompt"][0] == 0
     assert (weighed["prompt"][-4] == 0) is (arm is not BASE)
     assert (len(weighed["prompt"]) > 100) is (arm is not OFF)
+
+
+@pytest.mark.parametrize("arm", [OURS, BASE], ids=lambda arm: arm.id)
+async def test_no_opening_stands_before_a_continuation(make_app: AppFactory, light_prompts: Path, arm: Arm) -> None:
+    words = dict.fromkeys(("low", "elevated", "high"), "I am sorry, but")
+    opened = patched_arm("opened", "opened", arm.profile, {"openings": words})
+    with with_arms(light_prompts, [opened]) as prompts:
+        app = make_app(engine := TokenEngine(), prompts=prompts)
+        async with app.router.lifespan_context(app), client_of(app) as client:
+            session = HttpSession({None: client}, await first_model(client), retry_s=0)
+            assert "I am sorry, but" in str((await session.render(opened, QUESTION))["body"])
+            found = [await session.logprob(item, QUESTION, "Yeast makes gas.") for item in (arm, opened)]
+    assert found[0].total == found[1].total
+    weighed = [orjson.loads(call.content)["prompt"] for call in engine.calls if call.path == "/v1/completions"]
+    assert weighed[0] == weighed[1]
 
 
 async def test_an_engine_without_log_probabilities_is_told(make_app: AppFactory) -> None:
