@@ -94,7 +94,9 @@ class Host:
             apps = self._build_apps(prompts, arms, seed)
             await self._start()
             async with _open_clients(apps) as clients:
-                yield Server(HttpSession(clients, await first_model(clients[None])), arms)
+                salts_cache = self._settings.engine is EngineKind.VLLM
+                model = await first_model(clients[None])
+                yield Server(HttpSession(clients, model, salts_cache=salts_cache), arms)
 
     def _build_apps(self, prompts: Path, arms: Sequence[Arm], seed: int) -> Mapping[str | None, FastAPI]:
         settings = self._settings.model_copy(update={"prompts": prompts})

@@ -75,6 +75,16 @@ async def test_each_embedder_has_a_client(make_app: AppFactory) -> None:
         assert (await session.chat(Arm("random", "", "default", embedder="chance"), QUESTION)).text == "chance"
 
 
+async def test_arms_share_no_prefix_cache_where_the_engine_can_tell_them_apart(make_app: AppFactory) -> None:
+    async with client_of(make_app(engine := ScriptedEngine())) as client:
+        for salts_cache in (True, False):
+            session = HttpSession({None: client}, "scripted", salts_cache=salts_cache)
+            for arm in (OURS, BASE):
+                await session.chat(arm, QUESTION)
+    sent = [orjson.loads(call.content) for call in engine.calls]
+    assert [body.get("cache_salt") for body in sent] == ["ours", "base", None, None]
+
+
 @pytest.mark.parametrize("arm", [OURS, BASE, OFF], ids=lambda arm: arm.id)
 async def test_a_continuation_is_weighed_after_the_aligned_prompt(make_app: AppFactory, arm: Arm) -> None:
     engine = TokenEngine()
