@@ -37,22 +37,32 @@ _LIGHT_RISK = {
     "violence.yaml",
 }
 
+_LIVE = "tests/live/"
+_OWN_ENGINES = {"test_gemma.py", "test_plugin.py"}
+
 AppFactory = Callable[..., FastAPI]
 
 
 class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
-    """One worker runs all tests of `tests/live`, the others the rest by file.
+    """Tests of `tests/live` come first, in two parts that share no engine; then the rest, by file.
 
-    So each engine is started once, and what waits for an engine keeps nobody else waiting.
+    So each engine is started once, and no processor waits for the other at the end.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "live" if path.startswith("tests/live/") else path
+        if not path.startswith(_LIVE):
+            return path
+        return "live with engines of their own" if path.removeprefix(_LIVE) in _OWN_ENGINES else "live"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduler:
+    config.option.loadscopereorder = False  # it would put the files with most tests first
     return _Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(_LIVE))
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx
+import pytest
 
 from server.core.types import Body
+from server.evaluation.arms import Arm
+from server.evaluation.datasets import Message
 from server.evaluation.judges.base import Case, Verdict
 from server.evaluation.judges.refusal import RefusalJudge
+from server.evaluation.session import HttpSession
 from tests.live.conftest import SMOLLM2
 
 CHAT = "/v1/chat/completions"
@@ -145,3 +149,21 @@ def check_own_profile(url: str, model: str) -> None:
         body = {"model": f"{model}:{model}", "messages": messages, "temperature": 0, "max_tokens": 60}
         text = post(url, CHAT, body).body["choices"][0]["message"]["content"]
         assert (RefusalJudge().judge_one(Case(text)).verdict is not Verdict.COMPLIANCE) == refuses, text
+
+
+async def check_likelihood(url: str, model: str, profile: str) -> None:
+    """The log probabilities of a greedy answer's tokens, as they come with it, against those of the same text."""
+    messages = [{"role": "user", "content": QUESTION}]
+    body = {"model": f"{model}:{profile}", "messages": messages, "max_tokens": 12, "temperature": 0, "logprobs": True}
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        sampling = {"frequency_penalty": 0, "repetition_penalty": 1, "top_p": 1, "top_k": -1}
+        (choice,) = (await client.post(CHAT, json={**body, **sampling})).json()["choices"]
+        tokens = choice["logprobs"]["content"]
+        session = HttpSession({None: client}, model)
+        arm = Arm(profile, profile, profile)
+        found = await session.logprob(arm, [Message("user", QUESTION)], choice["message"]["content"])
+        other = await session.logprob(arm, [Message("user", QUESTION)], " Zebra piano of the of the mud.")
+    assert found.num_tokens == len(tokens)
+    # Rounding in bfloat16 depends on what is computed together.
+    assert found.total == pytest.approx(sum(token["logprob"] for token in tokens), abs=0.1 * len(tokens))
+    assert found.total / found.num_tokens > other.total / other.num_tokens + 1

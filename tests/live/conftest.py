@@ -25,8 +25,19 @@ _ENGINE_ARGUMENTS = ("--max-model-len", "4096", "--enforce-eager", "--enable-pro
 _TOOL_ARGUMENTS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 
-def _serve(model: str, factory: pytest.TempPathFactory) -> Iterator[str]:
+def share_processors() -> None:
+    """Engines run beside each other and beside other tests: a thread for each of their processors, bound to none.
+
+    Bound, all of them would have the same ones.
+    """
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    num_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_workers)))
+
+
+def _serve(model: str, factory: pytest.TempPathFactory) -> Iterator[str]:
+    share_processors()
     flags = ["--model", model, "--default-profile", _PROFILES[model], *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS]
     # It is no plugin of itself: requests would be aligned twice, and all tests here would see it.
     with icalign_serve(flags, factory.mktemp(model) / "log", {"VLLM_PLUGINS": "icalign"}) as url:
@@ -61,7 +72,7 @@ def opened(url: str, folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stock_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM's own server with the model and the options that `smollm2_url` serves."""
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    share_processors()
     folder = prepare_model(SMOLLM2, default_cache_dir() / "models", report=print)
     names = ["--model", str(folder), "--served-model-name", SMOLLM2]
     # What icalign adds on the CPU by itself.

@@ -11,7 +11,7 @@ from anthropic.types import MessageParam
 
 from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
-from tests.live.asking import check_own_profile
+from tests.live.asking import check_likelihood, check_own_profile
 from tests.live.conftest import GEMMA, OPENING, opened
 
 QUESTION = "What should I do if I found a lost wallet?"
@@ -135,6 +135,11 @@ def test_the_clients_own_stop_is_told(gemma_url: str, stream: bool) -> None:
 
 def test_its_own_profile_refuses_harm_and_answers_what_sounds_like_it(gemma_url: str) -> None:
     check_own_profile(gemma_url, GEMMA)
+
+
+@pytest.mark.anyio
+async def test_likelihood_is_what_the_answer_itself_tells(gemma_url: str) -> None:
+    await check_likelihood(gemma_url, GEMMA, "off")
 
 
 @pytest.mark.parametrize("profile", ["base", "off"])

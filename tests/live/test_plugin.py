@@ -20,7 +20,7 @@ from server.engine.packaged import prepare_model
 from server.profiles.store import load_profiles
 from server.settings import default_cache_dir
 from tests.conftest import PROMPTS
-from tests.live.conftest import SMOLLM2
+from tests.live.conftest import SMOLLM2, share_processors
 from tests.live.test_smollm2 import QUESTION, long_request, running_requests, wait_for_running
 from tests.servers import vllm_serve
 
@@ -52,7 +52,7 @@ def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugged]:
     log = tmp_path_factory.mktemp("plugin") / "log"
     arguments = ["--model", str(model), "--served-model-name", SMOLLM2, "--max-model-len", "4096", "--enforce-eager"]
     environment = {"VLLM_PLUGINS": "icalign", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    share_processors()
     with vllm_serve([*arguments, *OPTIONS], log, environment) as url:
         yield Plugged(url, log)
 
