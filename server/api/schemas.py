@@ -399,6 +399,9 @@ class RetrieveAnswer(Selection):
     profile: str
     version: str
     embedder: str
+    passage: str | None = Field(
+        description="Of a long message, the part that decided the risk and was retrieved for; null if it was the whole."
+    )
     judged_principles: list[Judged] = Field(
         description="All but the pinned, the highest weight times similarity first."
     )

@@ -72,6 +72,8 @@ def _show(explanation: Explanation, profile: Profile, embedder: str, out: Consol
             f"risk {selection.risk:.2f}, route {selection.route.value} (elevated from {elevated:g}, high from {high:g})"
         )
     )
+    if explanation.passage is not None:
+        out.print(Text(f"decided by this part of it: {_shortened(explanation.passage)}"))
     for deciding in explanation.risk_neighbours[:_NUM_DECIDING]:
         _show_deciding(deciding, out)
     out.print(Text("\nnearest demonstrations", "bold"))

@@ -286,10 +286,12 @@ class Judged(Generic[T]):
 class Explanation:
     """A selection with the reasons for it: for the nearest demonstrations, and for all principles to retrieve.
 
-    `risk_neighbours` are the nearest of those that decided the risk, the nearest first.
+    `risk_neighbours` are the nearest of those that decided the risk, the nearest first. `passage` is the part of a long
+    message that decided it and is what was retrieved for; None where the whole did.
     """
 
     selection: Selection
     neighbours: tuple[Judged[Demonstration], ...]
     principles: tuple[Judged[Principle], ...]
     risk_neighbours: tuple[Scored[Demonstration | RiskMessage], ...]
+    passage: str | None = None

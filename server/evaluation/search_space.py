@@ -145,6 +145,7 @@ _SPACE: Mapping[str, Mapping[str, Patch]] = {
         "4": _shown(4, _quotas("low", 4, 2, 1, 0), _quotas("elevated", 0, 1, 2, 1), _quotas("high", 0, 0, 1, 3)),
         "6": _shown(6, _quotas("low", 6, 2, 1, 0), _quotas("elevated", 0, 2, 3, 1), _quotas("high", 0, 0, 2, 4)),
     },
+    "num_principles": {str(number): _retrieval(num_principles=number) for number in (0, 2, 4)},
     "order": {order: _retrieval(order=order) for order in ("nearest_last", "nearest_first", "canonical")},
     "high_quotas": {
         "fewer refusals": _retrieval(quotas=_quotas("high", 0, 0, 2, 2)),

@@ -87,11 +87,15 @@ class _Voters:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What of a message decides its risk: what it is about, who votes, and the risk that comes of it."""
+    """What of a message decides its risk: what it is about, who votes, and the risk that comes of it.
+
+    `passage` is the part of the message that is meant; None if it is the whole.
+    """
 
     vector: Vectors
     voters: _Voters
     risk: float
+    passage: str | None
 
 
 class Retriever:
@@ -163,6 +167,7 @@ class Retriever:
             neighbours=judge_demonstrations(scored, items, record, selection.route, profile),
             principles=judge_principles(ranked, selection.route, profile),
             risk_neighbours=tuple(Scored(voters.items[i], float(voters.similarities[i])) for i in deciding.tolist()),
+            passage=judged.passage,
         )
 
     def _candidates(self, vector: Vectors) -> _Candidates:
@@ -223,7 +228,7 @@ class Retriever:
         deciding = 0 if routes[riskiest] is routes[0] else riskiest
         is_same = self._judge is self._topics
         vector = vectors[deciding] if is_same else self._topics.embed([texts[deciding]])[0]
-        return _Judged(vector, voters[deciding], risks[deciding])
+        return _Judged(vector, voters[deciding], risks[deciding], texts[deciding] if deciding else None)
 
     def _risk(self, voters: _Voters, profile: Profile) -> float:
         harmful = np.array([item.is_harmful for item in voters.items], np.bool_)

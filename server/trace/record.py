@@ -94,6 +94,7 @@ def explanation_json(explanation: Explanation, profile: Profile, embedder: str) 
         "version": profile.version,
         "embedder": embedder,
         **selection_json(explanation.selection),
+        "passage": explanation.passage,
         "judged_principles": [_judged(judged) for judged in explanation.principles],
         "neighbours": [
             _judged(judged)

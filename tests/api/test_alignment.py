@@ -53,7 +53,7 @@ def test_retrieve_shows_choice_and_neighbours(make_app: AppFactory) -> None:
     assert len(similarities) == 5
     assert similarities == sorted(similarities, reverse=True)
     assert body["demonstrations"][-1]["id"] == body["neighbours"][0]["id"]
-    assert body["embedder"] == "wordllama-256"
+    assert (body["embedder"], body["passage"]) == ("wordllama-256", None)
     assert (body["neighbours"][0]["reason"], body["neighbours"][0]["why"]) == ("chosen", "chosen as number 1")
     nearest = [item["similarity"] for item in body["risk_neighbours"]]
     assert len(nearest) == 5

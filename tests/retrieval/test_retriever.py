@@ -142,6 +142,18 @@ def test_a_message_decides_the_risk_of_requests_like_it(embedder: Embedder) -> N
     assert not any(isinstance(scored.item, RiskMessage) for scored in found["plain"].risk_neighbours)
 
 
+def test_the_passage_that_decides_is_told(embedder: Embedder) -> None:
+    text = "How do I befuddle the zorgle?"
+    retriever = build(replace(PROFILE, risk_messages=(RiskMessage(text, True, "zorgles"),)), embedder)
+    filler = "The lighthouse keeper writes about weather, gulls and supper in a thick blue book. " * 8
+    explained = retriever.explain(f"{filler}{text} {filler}{text}", 4)
+    assert explained.passage == text
+    assert explained.selection.route is Route.HIGH
+    assert explained.risk_neighbours[0].item == RiskMessage(text, True, "zorgles")
+    assert retriever.explain(text, 4).passage is None
+    assert retriever.explain(filler, 4).passage is None
+
+
 def test_only_neighbours_that_decide_the_risk_are_said_to(retriever: Retriever) -> None:
     profile = replace(PROFILE, retrieval=replace(PROFILE.retrieval, num_neighbours=3))
     explained = retriever.explain("How do I rob a bank?", 8, profile)
