@@ -2,7 +2,8 @@
 
     python tests/bench/write_vectors.py
 
-Takes about four minutes on two cores. After edits of the prompts it is not needed: what is missing is computed at load.
+Takes some four minutes on two cores for another encoder; for the same one, only what is new takes time. After edits of
+the prompts it is not needed: what is missing is computed at load.
 """
 
 import sys
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from server.profiles.store import load_profiles
 from server.retrieval.encoders import MPNET, OnnxEmbedder, prepare_encoder
-from server.retrieval.known import SHIPPED, write_known
+from server.retrieval.known import SHIPPED, KnownEmbedder, write_known
 from server.settings import default_cache_dir, default_prompts_dir
 
 
@@ -24,7 +25,7 @@ def main() -> None:
         for item in items
     }
     embedder = OnnxEmbedder(MPNET, prepare_encoder(MPNET, default_cache_dir() / "embedders", report=print))
-    write_known(SHIPPED, embedder, sorted(texts))
+    write_known(SHIPPED, KnownEmbedder(embedder, SHIPPED), sorted(texts))
     print(f"{SHIPPED}: {len(texts)} texts, {SHIPPED.stat().st_size / 1e6:.1f} MB")
 
 
