@@ -131,7 +131,9 @@ def _estimate(lead: Lead, num_prompts: int) -> Estimate:
 def _comment(tuned: Tuned) -> Iterator[str]:
     head = tuned.held_out.head
     sizes = head.measures[0].sets
-    yield f"Written by `icalign tune` {head.icalign} for {head.model}, with embedder {head.embedder}."
+    yield from wrap(
+        f"Written by `icalign tune` {head.icalign} for {head.model}, with embedder {head.embedder}.", _WIDTH
+    )
     yield from wrap(
         f"Chosen by up to {tuned.effort.most} prompts of each of {', '.join(sizes)} (seed {head.settings['seed']}). "
         f"Measured on {sum(sizes.values())} other prompts of them, with 95 % intervals; changes of shares in points:",
