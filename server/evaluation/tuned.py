@@ -132,7 +132,9 @@ def _comment(tuned: Tuned) -> Iterator[str]:
     head = tuned.held_out.head
     sizes = head.measures[0].sets
     yield from wrap(
-        f"Written by `icalign tune` {head.icalign} for {head.model}, with embedder {head.embedder}.", _WIDTH
+        f"Written by `icalign tune` {head.icalign} for {head.model}, with embedder {head.embedder}.",
+        _WIDTH,
+        break_on_hyphens=False,
     )
     yield from wrap(
         f"Chosen by up to {tuned.effort.most} prompts of each of {', '.join(sizes)} (seed {head.settings['seed']}). "
