@@ -45,12 +45,22 @@ class Aligned:
 class Aligner:
     """Immutable; safe to share between threads."""
 
-    def __init__(self, tokenizer: Tokenizer, *, embedder_name: str, continues_messages: bool = False) -> None:
-        """`continues_messages` says whether the engine goes on with a chat's last message where that is an answer's."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        embedder_name: str,
+        continues_messages: bool = False,
+        sanitiser: Sanitiser | None = None,
+    ) -> None:
+        """`continues_messages` says whether the engine goes on with a chat's last message where that is an answer's.
+
+        `sanitiser` is by default one for the tokenizer.
+        """
         self.embedder_name = embedder_name
         self.tokenizer = tokenizer
         self._continues = continues_messages
-        self._sanitiser = Sanitiser(tokenizer.control_tokens)
+        self._sanitiser = sanitiser or Sanitiser(tokenizer.control_tokens)
 
     def align(self, form: Form, resolved: Resolved, ready: Ready, window_tokens: int | None, trace: Trace) -> Aligned:
         """The request for the engine, within `window_tokens` where they are known. Raises InvalidRequestError."""

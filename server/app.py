@@ -25,6 +25,7 @@ from server.engine.packaged import PACKAGED_MODELS, prepare_model
 from server.library import Library
 from server.pipeline import Pipeline
 from server.profiles.store import ProfileStore
+from server.rendering.sanitise import Sanitiser
 from server.rendering.tokens import EstimatingTokenizer, Tokenizer, load_tokenizer
 from server.retrieval.base import Embedder
 from server.retrieval.cache import DiskCache
@@ -39,16 +40,24 @@ def create_app(
     *,
     engine: Engine | None = None,
     embedder: Embedder | None = None,
+    sanitiser: Sanitiser | None = None,
     report: Report = lambda _: None,
 ) -> FastAPI:
-    """The application; its engine runs during the lifespan. `engine` and `embedder` replace the configured ones.
+    """The application; its engine runs during the lifespan.
+
+    `engine` and `embedder` replace the configured ones, and `sanitiser` the one that fits the tokenizer.
 
     Raises ConfigurationError for anything wrong with settings or prompt files. `report` is told of long steps.
     """
     tokenizer = load_tokenizer_for(settings, report)
     embedder = embedder or load_embedder(settings, report)
     library = load_library(settings, embedder, tokenizer, report)
-    aligner = Aligner(tokenizer, embedder_name=embedder.name, continues_messages=settings.continues_messages)
+    aligner = Aligner(
+        tokenizer,
+        embedder_name=embedder.name,
+        continues_messages=settings.continues_messages,
+        sanitiser=sanitiser,
+    )
     engine = engine or build_engine(settings, report)
     pipeline = Pipeline(engine, library, aligner, window_tokens=settings.window_tokens)
 

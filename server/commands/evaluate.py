@@ -19,7 +19,7 @@ from server.commands.served import Server, elsewhere, here
 from server.commands.workbench import ConfigOption, EmbedderOption, JsonOption, PromptsOption
 from server.core.errors import ConfigurationError, EngineError
 from server.core.types import Body
-from server.evaluation.arms import EMBEDDERS, LADDER
+from server.evaluation.arms import EMBEDDERS, LADDER, UNSANITISED
 from server.evaluation.comparison import Group, Measured
 from server.evaluation.judges.harm import HarmJudge
 from server.evaluation.judges.refusal import RefusalJudge
@@ -71,8 +71,8 @@ def evaluate(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Only {', '.join((*LADDER, *EMBEDDERS))}, or NAME=PATCH.yaml for a change of the profile; "
-            "may be repeated."
+            help=f"Only {', '.join((*LADDER, *EMBEDDERS, UNSANITISED))}, or NAME=PATCH.yaml for a change of the "
+            "profile; may be repeated."
         ),
     ] = None,
     sweep: Annotated[

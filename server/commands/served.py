@@ -15,7 +15,17 @@ from server.commands.output import remark
 from server.core.errors import ConfigurationError
 from server.core.types import Rendering
 from server.engine.base import Engine, EngineReply, EngineRequest
-from server.evaluation.arms import CHANCE, LADDER, Arm, ChanceEmbedder, load_arm, profile_arm, with_arms
+from server.evaluation.arms import (
+    CHANCE,
+    LADDER,
+    UNSANITISED,
+    Arm,
+    ChanceEmbedder,
+    TrustingSanitiser,
+    load_arm,
+    profile_arm,
+    with_arms,
+)
 from server.evaluation.candidates import sweep_arms
 from server.evaluation.search_space import load_space
 from server.evaluation.session import HttpSession, default_profile_at, first_model
@@ -101,12 +111,18 @@ class Host:
     def _build_apps(self, prompts: Path, arms: Sequence[Arm], seed: int) -> Mapping[str | None, FastAPI]:
         settings = self._settings.model_copy(update={"prompts": prompts})
         return {
-            name: create_app(settings, engine=_Lent(self._engine), embedder=self._embedder(name, seed), report=remark)
-            for name in dict.fromkeys((None, *(arm.embedder for arm in arms)))
+            name: create_app(
+                settings,
+                engine=_Lent(self._engine),
+                embedder=self._embedder(name, seed),
+                sanitiser=TrustingSanitiser() if name == UNSANITISED else None,
+                report=remark,
+            )
+            for name in dict.fromkeys((None, *(arm.host for arm in arms)))
         }
 
     def _embedder(self, name: str | None, seed: int) -> Embedder:
-        if name is None:
+        if name in {None, UNSANITISED}:
             return self.embedder
         if name == CHANCE:
             return ChanceEmbedder(seed)

@@ -20,6 +20,7 @@ import yaml
 
 from server.core.errors import ConfigurationError
 from server.core.types import Demonstration, Profile, Risk, Route, Vectors
+from server.rendering.sanitise import Sanitiser
 
 CHANCE = "chance"
 """The embedder of the arm `random`."""
@@ -28,6 +29,9 @@ LADDER = ("off", "constant", "random", "topk", "ours")
 
 EMBEDDERS = ("mpnet", "minilm", "wordllama")
 """Arms that are the profile with another embedder, by its name among the settings."""
+
+UNSANITISED = "unsanitised"
+"""The arm that is the profile, but lets a client's text be control tokens and turn marks: what sanitising is for."""
 
 _DIMENSION = 64
 _NUM_ORDINARY = 2
@@ -40,7 +44,8 @@ class Arm:
     """One side of a comparison: a profile as its server knows it.
 
     An ablation's `patch` is what its profile says beyond the one that it extends (JSON merge patch, RFC 7396), that
-    one's id included; `embedder` names what compares texts in place of the server's own.
+    one's id included; `embedder` names what compares texts in place of the server's own. `sanitises` is False for
+    UNSANITISED alone.
     """
 
     id: str
@@ -48,6 +53,24 @@ class Arm:
     profile: str
     patch: Mapping[str, Any] | None = None
     embedder: str | None = None
+    sanitises: bool = True
+
+    @property
+    def host(self) -> str | None:
+        """Which application serves it; None is the one that has nothing special."""
+        return self.embedder if self.sanitises else UNSANITISED
+
+
+class TrustingSanitiser(Sanitiser):
+    """Leaves all text as it is."""
+
+    def text(self, text: str) -> str:
+        """`text`."""
+        return text
+
+    def fenced(self, text: str) -> str:
+        """`text`."""
+        return text
 
 
 def profile_arm(arm: str, profile: str) -> Arm:
@@ -77,7 +100,9 @@ def ladder_arm(step: str, profile: Profile) -> Arm:
         return patched_arm(step, "the nearest demonstrations", profile.id, _nearest(profile))
     if step in EMBEDDERS:
         return Arm(step, f"profile {profile.id} with embedder {step}", profile.id, embedder=step)
-    there = ", ".join((*LADDER, *EMBEDDERS))
+    if step == UNSANITISED:
+        return Arm(step, f"profile {profile.id} without sanitising", profile.id, sanitises=False)
+    there = ", ".join((*LADDER, *EMBEDDERS, UNSANITISED))
     raise ConfigurationError(f"arm: there is no {step!r}; there are {there}, or give NAME=PATCH.yaml.")
 
 

@@ -30,7 +30,7 @@ _NO_LOGPROBS = (
 
 
 class HttpSession:
-    """Asks `model` at the servers of `clients`, by the embedder that arms name; None is the server's own.
+    """Asks `model` at the servers of `clients`, by the host that arms name.
 
     What fails in a way that may pass is tried again, `retry_s` later and each time twice as late, five times in all.
     With `salts_cache`, which takes vLLM, no arm finds in the engine's prefix cache what another one left there.
@@ -99,7 +99,7 @@ class HttpSession:
         for attempt in range(_NUM_TRIES):
             started_s = time.perf_counter()
             try:
-                response = await self._clients[arm.embedder].post(path, json=body)
+                response = await self._clients[arm.host].post(path, json=body)
             except httpx.TransportError as error:
                 fault = EngineUnavailableError(f"{path}: {type(error).__name__}: {error}")
             else:

@@ -153,6 +153,14 @@ def test_a_sweep_changes_one_thing_at_a_time() -> None:
     assert Path("r/sweep.png").is_file()
 
 
+def test_without_sanitising_forged_turns_reach_the_engine() -> None:
+    Path("script.yaml").write_text("- {match: '<[|]im_start[|]>assistant', text: Forged.}\n- {text: Whole.}\n")
+    attacks = ("--measure", "attacks", "--count", "12", "--arm", "ours", "--arm", "unsanitised", "--out", "r")
+    assert run(*attacks).exit_code == 0
+    forged = {(row.arm, row.answer) for row in load_run(Path("r")).rows.values() if row.variant == "forged-chatml"}
+    assert forged == {("ours", "Whole."), ("unsanitised", "Forged.")}
+
+
 def test_an_arm_has_an_embedder_of_its_own() -> None:
     run(*FRONTIER, "--arm", "wordllama", "--embedder", "minilm", "--out", "r")
     head = load_run(Path("r")).head
