@@ -27,6 +27,7 @@ from server.engine.base import EngineReply, EngineRequest
 
 _logger = logging.getLogger(__name__)
 _ABORT_GRACE_S = 5.0
+_FEW_PROCESSORS = 2
 
 
 class _Bridge:
@@ -141,6 +142,7 @@ class _ProcessServer:
 def _parse_arguments(arguments: Sequence[str]) -> Any:
     """Parse with vLLM's own parser. Raises ConfigurationError where vLLM is missing or refuses an argument."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    _compute_on_all_of_few_processors()
     _keep_own_plugin_out()
     try:
         from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
@@ -188,6 +190,15 @@ def _refuse_server_arguments(args: Any) -> None:
         raise ConfigurationError(f"engine_args: {', '.join(given)} belongs to vLLM's own HTTP server; leave it out.")
     if os.environ.get("VLLM_API_KEY"):
         raise ConfigurationError("VLLM_API_KEY belongs to vLLM's own HTTP server; unset it.")
+
+
+def _compute_on_all_of_few_processors() -> None:
+    """On the CPU vLLM keeps one processor free for its scheduler, which is half of two, and mostly waits.
+
+    Measured on two, gemma-3-270m with 48 aligned requests at once: 2.0 answers a second in place of 1.0.
+    """
+    if (os.cpu_count() or 1) <= _FEW_PROCESSORS:
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
 
 
 def _keep_seeds_from_killing(args: Any) -> None:

@@ -121,6 +121,21 @@ def test_a_missing_vllm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         VllmEngine("m")
 
 
+@pytest.mark.parametrize(
+    ("num_processors", "given", "reserved"), [(1, None, "0"), (2, None, "0"), (2, "1", "1"), (3, None, None)]
+)
+def test_few_processors_all_compute(
+    monkeypatch: pytest.MonkeyPatch, num_processors: int, given: str | None, reserved: str | None
+) -> None:
+    name = "VLLM_CPU_NUM_OF_RESERVED_CPU"
+    monkeypatch.setenv(name, given or "")  # so that it is as before in the end
+    if given is None:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "cpu_count", lambda: num_processors)
+    vllm._compute_on_all_of_few_processors()
+    assert os.environ.get(name) == reserved
+
+
 @pytest.mark.parametrize(("given", "kept"), [("icalign", ""), ("other,icalign", "other"), ("other", "other")])
 def test_icalign_is_no_plugin_of_its_own_engine(monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", given)
