@@ -5,11 +5,20 @@ import pytest
 from server.core.errors import ConfigurationError
 from server.core.types import Risk, Route
 from server.evaluation.arms import with_arms
-from server.evaluation.candidates import Candidate, Start, changes_of, check_space, load_starts, merge_patches
+from server.evaluation.candidates import (
+    Candidate,
+    Start,
+    changes_of,
+    check_space,
+    load_starts,
+    merge_patches,
+    sweep_arms,
+)
 from server.evaluation.search_space import Value, load_space
 from server.profiles.store import load_profiles
 from tests.conftest import PROMPTS
 
+BENCH = Path(__file__).parents[1] / "bench"
 K2 = Value("2", {"retrieval": {"num_demonstrations": 2}})
 SAME = Value("4", {"retrieval": {"num_demonstrations": 4}, "reminders": {"high": None}})
 ALONE = Value("alone", {"retrieval": {"quotas": {"high": {"harmful": 4, "lookalike": None}}}})
@@ -75,3 +84,11 @@ def test_values_that_make_no_profile_are_told_with_their_place(tmp_path: Path, s
     first, second = str(caught.value).splitlines()
     assert "space.yaml:5: k.many.retrieval.num_demonstrations: Input should be less than or equal to 64" in first
     assert "space.yaml:6: t.new.template: there is no 'nothing'" in second
+
+
+@pytest.mark.parametrize("profile", ["base", "default"])
+@pytest.mark.parametrize("name", ["sweep.yaml", "tune.yaml"])
+def test_what_the_shipped_profiles_were_measured_by_still_fits_them(name: str, profile: str) -> None:
+    space = load_space(BENCH / name)
+    arms = sweep_arms(PROMPTS, profile, space)
+    assert len({arm.id for arm in arms}) == len(arms) == sum(len(item.values) for item in space.coordinates)
