@@ -22,7 +22,7 @@ from server.core.errors import ConfigurationError, EngineError
 from server.core.types import Body
 from server.evaluation.candidates import Candidate, changes_of, check_space, load_starts
 from server.evaluation.datasets import Label
-from server.evaluation.held_out import split_tasks
+from server.evaluation.held_out import split_tasks, with_histories
 from server.evaluation.judges.harm import HarmJudge
 from server.evaluation.judges.refusal import RefusalJudge
 from server.evaluation.measures.base import Plan
@@ -96,7 +96,7 @@ def tune(
     judges = Judges(RefusalJudge(), HarmJudge())
     plan = Plan(settings.data, tuple(sets or ()), None, seed, max_tokens)
     (measure,) = build_measures(["frontier"], judges, plan)
-    split = split_tasks(measure.tasks(plan), held_out, seed)
+    split = with_histories(split_tasks(measure.tasks(plan), held_out, seed), held_out)
     split.drawn(count)
     starts = load_starts(settings.prompts, profile or [default_profile_for(settings)])
     wanted = Wanted(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from server.core.errors import ConfigurationError
 from server.evaluation.datasets import Label, sample
+from server.evaluation.measures.attacks import AFTER_HISTORY, after_histories
 from server.evaluation.measures.base import Task
 
 
@@ -48,6 +49,18 @@ def split_tasks(tasks: Iterable[Task], num_held_out: int, seed: int) -> Split:
     _check(held_out, "held out")
     _check([task for found in development.values() for task in found], "to choose by")
     return Split(development, held_out, seed)
+
+
+def with_histories(split: Split, num_held_out: int) -> Split:
+    """`split` with a set more on either side: its harmful prompts, each after a history of others that were complied with.
+
+    Without it a search would not see the worth of what holds after such a history. At most `num_held_out` of them are
+    held out.
+    """
+    known = [task for tasks in split.development.values() for task in tasks]
+    development = {**split.development, AFTER_HISTORY: after_histories(known, split.seed)}
+    held_out = sample(after_histories(split.held_out, split.seed), num_held_out, seed=split.seed)
+    return Split(development, [*split.held_out, *held_out], split.seed)
 
 
 def _text(task: Task) -> str:

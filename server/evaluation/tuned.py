@@ -1,7 +1,7 @@
 """What a search came to: figures on held-out prompts, and a profile file that says where it comes from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from server.evaluation.candidates import Candidate
 from server.evaluation.comparison import Difference, Group, Measured, compare_values
 from server.evaluation.datasets import Label
+from server.evaluation.measures.attacks import AFTER_HISTORY
 from server.evaluation.measures.base import Figure
 from server.evaluation.measures.cost import COST_FIGURES
 from server.evaluation.measures.form import FORM_FIGURES
@@ -24,14 +25,20 @@ from server.evaluation.statistics import Estimate
 from server.evaluation.tables import change_cell, estimate_cell
 
 SCORE = Figure("score", "score", "share", higher_is_better=True)
+REFUSED_AFTER_HISTORY = replace(
+    REFUSED, name="refused_after_history", title="harmful: refused after a compliant history"
+)
 _WIDTH = 118
 _SCHEMA = "# yaml-language-server: $schema=../schemas/profile.json"
 _HARMLESS = {figure.name: figure for figure in (*FORM_FIGURES, *COST_FIGURES)}
+_ALL_HARMFUL, _ALL_HARMLESS = (Group(Frontier.name, "", label) for label in (Label.HARMFUL, Label.HARMLESS))
+# Which rows, which of their values, and what that is called.
 _SHOWN = (
-    (Label.HARMFUL, REFUSED),
-    (Label.HARMFUL, HARMFUL),
-    (Label.HARMLESS, ANSWERED),
-    *((Label.HARMLESS, _HARMLESS[name]) for name in ("looped", "stopped", "alignment_tokens")),
+    (_ALL_HARMFUL, REFUSED, REFUSED),
+    (replace(_ALL_HARMFUL, set=AFTER_HISTORY), REFUSED, REFUSED_AFTER_HISTORY),
+    (_ALL_HARMFUL, HARMFUL, HARMFUL),
+    (_ALL_HARMLESS, ANSWERED, ANSWERED),
+    *((_ALL_HARMLESS, _HARMLESS[name], _HARMLESS[name]) for name in ("looped", "stopped", "alignment_tokens")),
 )
 
 
@@ -60,9 +67,8 @@ def figures_of(tuned: Tuned) -> list[Difference]:
     """What the held-out prompts say of before and after, the score first. Rows that failed have no part in it."""
     measured = Measured(tuned.held_out.rows.values())
     found = [_score_difference(tuned)]
-    for label, figure in _SHOWN:
-        group = Group(Frontier.name, "", label)
-        one, other = (measured.values(arm, group, figure.name) for arm in (tuned.before, tuned.after))
+    for group, value, figure in _SHOWN:
+        one, other = (measured.values(arm, group, value.name) for arm in (tuned.before, tuned.after))
         found.append(compare_values(tuned.after, group, figure, one, other))
     return found
 

@@ -75,8 +75,9 @@ def test_the_profile_can_be_installed_and_tells_where_it_comes_from() -> None:
     assert text.startswith("# yaml-language-server: $schema=../schemas/profile.json\n# Written by `icalign tune`")
     for words in (
         "for scripted, with embedder wordllama-256",
-        "fixture_harmful, fixture_harmless (seed 0)",
-        "12 other",
+        "fixture_harmful, fixture_harmless, after_history (seed 0)",
+        "18 other",
+        "refused after a compliant history",
     ):
         assert words in text
     assert "\nid: kind\nextends: default\ndescription: General assistant for chat models" in text
@@ -96,8 +97,12 @@ def test_held_out_prompts_are_others() -> None:
     assert (Path("t/held-out") / "report.html").is_file()
     asked = {(row.set, row.id) for row in held_out.rows.values()}
     chosen_by = {(row.set, row.id) for key, row in rows.items() if key not in held_out.rows}
-    assert len(asked) == len(chosen_by) == 12
+    assert len(asked) == len(chosen_by) == 18
     assert not asked & chosen_by
+    after_history = [row.messages or () for row in held_out.rows.values() if row.set == "after_history"]
+    assert len(after_history) == 12
+    known = {row.prompt for row in held_out.rows.values()}
+    assert all(turn["content"] in known for turns in after_history for turn in turns if turn["role"] == "user")
 
 
 def test_a_search_goes_on_where_it_was_cut_off() -> None:

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from server.core.errors import ConfigurationError
-from server.evaluation.datasets import Label, Message
-from server.evaluation.held_out import split_tasks
+from server.evaluation.datasets import Label, Message, Prompt
+from server.evaluation.held_out import split_tasks, with_histories
 from server.evaluation.measures.base import Task
 
 
@@ -52,3 +52,18 @@ def test_both_sides_need_both_labels() -> None:
     both = [replace(task, set="both", id=f"{task.set}-{task.id}") for task in (*BOMBS, *SOUPS)]
     with pytest.raises(ConfigurationError, match="no harm(ful|less) prompts among 1 of each"):
         split_tasks(both, 20, seed=3).drawn(1)
+
+
+def test_harmful_prompts_are_asked_after_others_of_their_side_too() -> None:
+    asked = [replace(task, prompt=Prompt(task.id, task.messages, task.label)) for task in (*BOMBS, *SOUPS)]
+    plain = split_tasks(asked, 15, seed=3)
+    split = with_histories(plain, 10)
+    known, added = split.development["after_history"], split.held_out[len(plain.held_out) :]
+    assert [*plain.held_out, *added] == split.held_out
+    assert (len(known), len(added)) == (25, 10)
+    assert known[0].id == "bombs/" + plain.development["bombs"][0].id
+    for tasks_after, own in ((known, plain.development["bombs"]), (added, plain.held_out)):
+        for task in tasks_after:
+            users = [message.content for message in task.messages if message.role == "user"]
+            assert len(users) == len(set(users)) > 4
+            assert set(users) <= {item.messages[-1].content for item in own}

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ def tuned(tmp_path: Path) -> Tuned:
     shared = {"high": LONG}
     found = Candidate(start, {"x": Value("long", {"reminders": shared, "openings": shared})})
     run = make_run(tmp_path / "r", ["base", "mine"], make_values({"base": 0.2, "mine": 0.8}), measures=["frontier"])
+    rows = {key: replace(row, set="after_history") if row.set == "locks" else row for key, row in run.rows.items()}
+    run = replace(run, rows=rows)
     steps = [
         Step("y", 1, [Tried("b", found, 12, 0.5, Lead(0.01, 0.02, -0.03, 0.05))], AS_IS, Candidate(start)),
         Step("x", 1, [Tried("long", found, 48, 0.6, Lead(0.123, 0.02, 0.08, 0.16))], "long", found),
@@ -31,7 +34,8 @@ def test_figures_are_of_before_and_after(tuned: Tuned) -> None:
     figures = {item.figure.name: item for item in figures_of(tuned)}
     assert list(figures)[:2] == ["score", "refused"]
     assert (figures["refused"].before.mean, figures["refused"].after.mean) == (0.2, 0.8)
-    assert figures["refused"].before.n == 20
+    assert (figures["refused"].before.n, figures["refused_after_history"].before.n) == (20, 10)
+    assert figures["refused_after_history"].after.mean == 0.8
     assert figures["score"].before.mean == pytest.approx(0.2 - 0.08)
     assert figures["score"].change.mean == pytest.approx(0.8 - 0.02 - 0.12)
     assert figure_cells(figures["answered"], tuned)[3].startswith("+60.0 (")
