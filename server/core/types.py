@@ -70,6 +70,7 @@ class Reason(StrEnum):
     OTHER_ROUTE = "other_route"
     OUT_OF_SCOPE = "out_of_scope"
     OUTRANKED = "outranked"
+    NOT_ALIGNED = "not_aligned"
 
 
 class Rendering(StrEnum):
@@ -216,7 +217,8 @@ class Profile:
     `shrinks` are the parts that give way where the prompt does not fit. With `aligns_completions`, requests for plain
     completions get this profile too when it is the default. `scope` is the value of each dimension that is known;
     principles for other values do not count. `risk_messages` decide the risk beside the demonstrations. `openings` are
-    the first words of answers, by route; the model continues them. `reminders` stand after the client's message.
+    the first words of answers, by route; the model continues them. `reminders` stand after the client's message. To
+    requests on a route that is not among `aligned_routes`, nothing of all this is added.
     """
 
     id: str
@@ -238,6 +240,7 @@ class Profile:
     risk_messages: tuple[RiskMessage, ...] = ()
     openings: Mapping[Route, str] = field(default_factory=dict)
     reminders: Mapping[Route, str] = field(default_factory=dict)
+    aligned_routes: frozenset[Route] = frozenset(Route)
 
     @property
     def label(self) -> str:

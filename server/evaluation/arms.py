@@ -35,8 +35,8 @@ UNSANITISED = "unsanitised"
 
 _DIMENSION = 64
 _NUM_ORDINARY = 2
-# What a profile says by route, which no step below the profile itself does.
-_NO_WORDS: Mapping[str, Any] = {"openings": None, "reminders": None}
+# What a profile does by route, which no step below the profile itself does.
+_NO_ROUTES: Mapping[str, Any] = {"openings": None, "reminders": None, "aligned_routes": None}
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _constant(profile: Profile) -> Mapping[str, Any]:
     """Two ordinary exchanges and a refusal for all requests; what the profile pins, where it pins a refusal."""
     pinned = profile.pinned if any(item.is_harmful for item in profile.pinned) else _typical(profile)
     retrieval = {"num_demonstrations": 0, "num_principles": 0}
-    return {"pinned": [item.id for item in pinned], "retrieval": retrieval, **_NO_WORDS}
+    return {"pinned": [item.id for item in pinned], "retrieval": retrieval, **_NO_ROUTES}
 
 
 def _typical(profile: Profile) -> Sequence[Demonstration]:
@@ -192,4 +192,4 @@ def _nearest(profile: Profile) -> Mapping[str, Any]:
     count = profile.retrieval.num_demonstrations
     quotas = {route.value: {risk.value: count for risk in Risk} for route in Route}
     settings = {"mmr_lambda": 1, "min_similarity": -1, "num_principles": 0}
-    return {"retrieval": {"quotas": quotas, **settings}, **_NO_WORDS}
+    return {"retrieval": {"quotas": quotas, **settings}, **_NO_ROUTES}

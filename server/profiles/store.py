@@ -175,6 +175,7 @@ class _Builder:
             overridable=frozenset(file.overridable),
             shrinks=frozenset(file.shrinks),
             aligns_completions=file.aligns_completions,
+            aligned_routes=frozenset(file.aligned_routes),
             scope=file.scope,
             risk_messages=risk_messages,
             openings=file.openings,

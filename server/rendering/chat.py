@@ -76,7 +76,7 @@ def _context(
     text = render(template, profile, selection, sanitiser, demonstrations=shown, system=system)
     turns = [Exchange(sanitiser.text(item.user), sanitiser.text(item.assistant)) for item in exchanges]
     return Context(
-        text if text.strip() else "",
+        text.strip("\n"),
         turns if as_turns else [],
         reminder=sanitiser.text(selection.reminder),
         opening=sanitiser.text(selection.opening),

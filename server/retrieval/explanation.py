@@ -45,6 +45,7 @@ def _why(
         Reason.QUOTA_SPENT: f"the {route.value} route's quota of {quota} {risk} is spent on nearer ones",
         Reason.OVER_BUDGET: f"too long for what is left of budget_tokens, {settings.budget_tokens}",
         Reason.ENOUGH: f"num_demonstrations, {settings.num_demonstrations}, are chosen already",
+        Reason.NOT_ALIGNED: _why_not_aligned(route),
     }[reason]
 
 
@@ -57,4 +58,9 @@ def _why_principle(item: Principle, reason: Reason, route: Route, profile: Profi
         Reason.OTHER_ROUTE: f"is for the routes {', '.join(sorted(item.routes))}, and this one is {route.value}",
         Reason.OUT_OF_SCOPE: f"is not for {other}",
         Reason.OUTRANKED: f"outranked: num_principles, {limit}, have a higher weight times similarity",
+        Reason.NOT_ALIGNED: _why_not_aligned(route),
     }[reason]
+
+
+def _why_not_aligned(route: Route) -> str:
+    return f"the {route.value} route is not among the profile's aligned_routes"

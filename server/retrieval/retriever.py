@@ -194,6 +194,10 @@ class Retriever:
     ) -> Selection:
         settings = profile.retrieval
         route = choose_route(judged.risk, settings.thresholds)
+        if route not in profile.aligned_routes:
+            if record is not None:
+                record.reasons = dict.fromkeys(range(len(candidates.positions)), Reason.NOT_ALIGNED)
+            return Selection(judged.risk, route, (), (), (), ())
         chosen = select(
             candidates.similarities,
             candidates.vectors,
@@ -257,17 +261,19 @@ class Retriever:
         order = sorted(range(len(similarities)), key=lambda i: -self._retrievable[i].weight * similarities[i])
         left, ranked = profile.retrieval.num_principles, []
         for i in order:
-            reason = _bar(self._retrievable[i], route, profile.scope) or (Reason.CHOSEN if left else Reason.OUTRANKED)
+            reason = _bar(self._retrievable[i], route, profile) or (Reason.CHOSEN if left else Reason.OUTRANKED)
             left -= reason is Reason.CHOSEN
             ranked.append((i, similarities[i], reason))
         return ranked
 
 
-def _bar(item: Principle, route: Route, scope: Mapping[str, str]) -> Reason | None:
+def _bar(item: Principle, route: Route, profile: Profile) -> Reason | None:
     """What keeps `item` from being retrieved, however near it is."""
+    if route not in profile.aligned_routes:
+        return Reason.NOT_ALIGNED
     if route not in item.routes:
         return Reason.OTHER_ROUTE
-    return None if _counts(item, scope) else Reason.OUT_OF_SCOPE
+    return None if _counts(item, profile.scope) else Reason.OUT_OF_SCOPE
 
 
 def _counts(item: Principle, scope: Mapping[str, str]) -> bool:

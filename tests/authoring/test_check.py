@@ -174,14 +174,21 @@ def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_t
             "unreachable",
             PROFILE,
             "openings: {elevated: So}",
-            "is for route elevated, which no request takes",
+            "is for route elevated, which no aligned request takes",
         ),
         (
             [(PROFILE, "pinned: []", "reminders: {elevated: So}"), (PROFILE, "[0.4, 0.6]", "[0.6, 0.6]")],
             "unreachable",
             PROFILE,
             "reminders: {elevated: So}",
-            "is for route elevated, which no request takes",
+            "is for route elevated, which no aligned request takes",
+        ),
+        (
+            [(PROFILE, "pinned: []", "openings: {elevated: So}\naligned_routes: [high]")],
+            "unreachable",
+            PROFILE,
+            "openings: {elevated: So}",
+            "is for route elevated, which no aligned request takes",
         ),
         (
             [
@@ -212,13 +219,13 @@ def test_nor_have_they_with_the_light_embedder(light_embedder: Embedder, gemma_t
             "leaves out retrieved_principles",
         ),
         (
-            [(CHAT, "{% if principles %}", "{% if principle %}")],
+            [(CHAT, "{% if demonstrations %}", "{% if demonstration %}")],
             "valid",
             CHAT,
-            "{% if principle %}",
+            "{% if demonstration %}",
             "unknown variable",
         ),
-        ([(CHAT, "{% if principles %}", "{% if fence.nothing %}")], "valid", CHAT, "nothing", "nothing"),
+        ([(CHAT, "{% if demonstrations %}", "{% if fence.nothing %}")], "valid", CHAT, "nothing", "nothing"),
         ([(PROFILE, "template: chat", "template: chatt")], "valid", PROFILE, "template: chatt", "there is no 'chatt'"),
     ],
 )

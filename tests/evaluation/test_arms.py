@@ -56,6 +56,7 @@ def test_the_nearest_are_taken_whatever_they_are(ladder: Mapping[str, Profile], 
     assert settings.quotas == {route: dict.fromkeys(Risk, 4) for route in Route}
     assert (settings.mmr_lambda, settings.min_similarity, settings.num_principles) == (1, -1, 0)
     assert ladder[step].openings == ladder[step].reminders == {}
+    assert ladder[step].aligned_routes == frozenset(Route)
     assert ladder[step].demonstrations == ladder["ours"].demonstrations
 
 

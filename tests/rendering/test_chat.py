@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment, Template
 
 from server.core.errors import InvalidRequestError
-from server.core.types import Body, Placement, Rendering
+from server.core.types import Body, Placement, Rendering, Route, Selection
 from server.engine.packaged import prepare_model
 from server.rendering.chat import render_chat
 from server.rendering.forms.chat import ChatForm
@@ -44,6 +44,16 @@ def test_turns_come_between_system_text_and_the_clients_messages() -> None:
 def test_system_text_is_golden(placement: Placement) -> None:
     messages = render([{"role": "system", "content": "Speak French."}, user("3 + 3?")], placement)["messages"]
     assert_golden(f"chat-{placement.value}.txt", messages[0]["content"])
+
+
+def test_where_nothing_is_chosen_messages_stay_as_they_are() -> None:
+    profile = make_profile(Rendering.CHAT, Placement.TURNS)
+    messages = [{"role": "system", "content": "Speak French."}, user("3 + 3?")]
+    nothing = Selection(0.0, Route.LOW, (), (), (), ())
+    for given in (messages, messages[1:]):
+        body: Body = {"messages": given}
+        aligned = render_chat(ChatForm(), profile, make_template(profile), [nothing], body, Sanitiser())
+        assert aligned["messages"] == given
 
 
 def test_system_placement_adds_no_turns() -> None:

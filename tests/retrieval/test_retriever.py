@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.types import Order, Profile, Reason, Risk, RiskMessage, Route, Vectors
+from server.core.types import Order, Profile, Reason, Risk, RiskMessage, Route, Selection, Vectors
 from server.profiles.store import load_profiles
 from server.retrieval.base import Embedder
 from server.retrieval.retriever import Retriever, Retrievers
@@ -193,6 +193,22 @@ def test_the_reasons_name_what_stood_in_the_way(retriever: Retriever) -> None:
     assert found == {Reason.NO_QUOTA, Reason.OVER_BUDGET, Reason.OUT_OF_POOL}
     reasons = {judged.reason for judged in explained.principles}
     assert reasons == {Reason.CHOSEN, Reason.OTHER_ROUTE, Reason.OUTRANKED}
+
+
+def test_on_a_route_that_is_not_aligned_nothing_is_chosen(retriever: Retriever) -> None:
+    risky_alone = frozenset({Route.ELEVATED, Route.HIGH})
+    profile = replace(PROFILE, aligned_routes=risky_alone, openings={Route.LOW: "Well,"}, reminders={Route.LOW: "Hm."})
+    text = "why do my roast potatoes never go crispy"
+    assert retriever.retrieve(text).demonstrations
+    selection = retriever.retrieve(text, profile)
+    assert selection == Selection(selection.risk, Route.LOW, (), (), (), ())
+    explained = retriever.explain(text, 3, profile)
+    assert explained.selection == selection
+    for judged in (*explained.neighbours, *explained.principles):
+        assert judged.reason is Reason.NOT_ALIGNED
+        assert judged.why == "the low route is not among the profile's aligned_routes"
+    harmful = next(item.user for item in PROFILE.demonstrations if item.risk is Risk.HARMFUL)
+    assert retriever.retrieve(harmful, profile) == retriever.retrieve(harmful)
 
 
 def test_a_principle_of_another_scope_says_so(embedder: Embedder) -> None:

@@ -87,8 +87,8 @@ def check_routes(subject: Subject) -> Iterator[Finding]:
         ]
         for name, route in texts:
             if route not in _routes(profile):
-                mend = "take it out, or give the profile harmful messages or thresholds by which requests come there"
-                message = f"is for route {route.value}, which no request takes"
+                mend = "take it out, or give the profile thresholds, harmful messages or aligned_routes that lead there"
+                message = f"is for route {route.value}, which no aligned request takes"
                 yield subject.find_in_profile(profile, (name, route.value), message, mend, _RULE)
 
 
@@ -124,7 +124,7 @@ def _shown_risks(profile: Profile) -> frozenset[Risk]:
 
 
 def _routes(profile: Profile) -> frozenset[Route]:
-    """The routes that a request can take: without anything harmful to compare with, all risk is 0."""
+    """The routes that a request can take and is aligned on: without anything harmful to compare with, all risk is 0."""
     elevated, high = profile.retrieval.thresholds
     has_harmful = any(item.is_harmful for item in (*profile.demonstrations, *profile.pinned)) or any(
         item.is_harmful for item in profile.risk_messages
@@ -134,7 +134,7 @@ def _routes(profile: Profile) -> frozenset[Route]:
         Route.ELEVATED: elevated < high and (has_harmful or elevated == 0),
         Route.HIGH: has_harmful or high == 0,
     }
-    return frozenset(route for route, can in begins.items() if can)
+    return frozenset(route for route, can in begins.items() if can and route in profile.aligned_routes)
 
 
 def _wanted(profile: Profile) -> frozenset[str]:
