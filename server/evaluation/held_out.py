@@ -52,7 +52,7 @@ def split_tasks(tasks: Iterable[Task], num_held_out: int, seed: int) -> Split:
 
 
 def with_histories(split: Split, num_held_out: int) -> Split:
-    """`split` with a set more on either side: its harmful prompts, each after a history of others that were complied with.
+    """`split` with a set more on either side: its harmful prompts, each after a history of others, complied with.
 
     Without it a search would not see the worth of what holds after such a history. At most `num_held_out` of them are
     held out.

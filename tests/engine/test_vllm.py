@@ -136,6 +136,14 @@ def test_few_processors_all_compute(
     assert os.environ.get(name) == reserved
 
 
+@pytest.mark.parametrize(("capability", "wanted"), [("AVX2", "float32"), ("AVX512", "auto"), ("DEFAULT", "auto")])
+def test_no_cpu_emulates_bfloat16(monkeypatch: pytest.MonkeyPatch, capability: str, wanted: str) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert vllm.cpu_dtype() == wanted
+
+
 @pytest.mark.parametrize(("given", "kept"), [("icalign", ""), ("other,icalign", "other"), ("other", "other")])
 def test_icalign_is_no_plugin_of_its_own_engine(monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", given)

@@ -10,6 +10,7 @@ import pytest
 
 from server.app import create_app
 from server.engine.packaged import prepare_model
+from server.engine.vllm import cpu_dtype
 from server.settings import EngineKind, Settings, default_cache_dir
 from tests.conftest import PROMPTS
 from tests.servers import icalign_serve, served, vllm_serve
@@ -76,7 +77,7 @@ def stock_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = prepare_model(SMOLLM2, default_cache_dir() / "models", report=print)
     names = ["--model", str(folder), "--served-model-name", SMOLLM2]
     # What icalign adds on the CPU by itself.
-    arguments = [*names, *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS, "--no-enable-chunked-prefill"]
+    arguments = [*names, *_ENGINE_ARGUMENTS, *_TOOL_ARGUMENTS, "--no-enable-chunked-prefill", "--dtype", cpu_dtype()]
     offline = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     with vllm_serve(arguments, tmp_path_factory.mktemp("stock") / "log", offline) as url:
         yield url

@@ -17,6 +17,7 @@ import pytest
 
 from server.core.types import Body
 from server.engine.packaged import prepare_model
+from server.engine.vllm import cpu_dtype
 from server.profiles.store import load_profiles
 from server.settings import default_cache_dir
 from tests.conftest import PROMPTS
@@ -51,6 +52,7 @@ def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugged]:
     model = prepare_model(SMOLLM2, default_cache_dir() / "models", report=print)
     log = tmp_path_factory.mktemp("plugin") / "log"
     arguments = ["--model", str(model), "--served-model-name", SMOLLM2, "--max-model-len", "4096", "--enforce-eager"]
+    arguments += ["--dtype", cpu_dtype()]
     environment = {"VLLM_PLUGINS": "icalign", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     share_processors()
     with vllm_serve([*arguments, *OPTIONS], log, environment) as url:

@@ -50,10 +50,10 @@ def test_where_nothing_is_chosen_messages_stay_as_they_are() -> None:
     profile = make_profile(Rendering.CHAT, Placement.TURNS)
     messages = [{"role": "system", "content": "Speak French."}, user("3 + 3?")]
     nothing = Selection(0.0, Route.LOW, (), (), (), ())
-    for given in (messages, messages[1:]):
-        body: Body = {"messages": given}
+    for sent in (messages, messages[1:]):
+        body: Body = {"messages": sent}
         aligned = render_chat(ChatForm(), profile, make_template(profile), [nothing], body, Sanitiser())
-        assert aligned["messages"] == given
+        assert aligned["messages"] == sent
 
 
 def test_system_placement_adds_no_turns() -> None:
