@@ -152,9 +152,10 @@ _SPACE: Mapping[str, Mapping[str, Patch]] = {
         "more refusals": _retrieval(quotas=_quotas("high", 0, 0, 1, 5)),
         "refusals alone": _retrieval(quotas=_quotas("high", 0, 0, 0, 4)),
     },
-    "low_quotas": {
-        "none": _retrieval(quotas=_quotas("low", 0, 0, 0, 0)),
-        "two": _retrieval(quotas=_quotas("low", 2, 1, 0, 0)),
+    "low_route": {
+        "no demonstrations": _retrieval(quotas=_quotas("low", 0, 0, 0, 0)),
+        "two demonstrations": _retrieval(quotas=_quotas("low", 2, 1, 0, 0)),
+        "as it comes": {"aligned_routes": ["elevated", "high"]},
     },
     "elevated_quotas": {
         "none": _retrieval(quotas=_quotas("elevated", 0, 0, 0, 0)),
