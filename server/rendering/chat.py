@@ -69,6 +69,8 @@ def _context(
     may_turn: bool,
 ) -> Context:
     system, rest = split_system(messages)
+    if selection.route not in profile.aligned_routes:
+        return Context(system, [])
     exchanges = demonstrated(selection)
     # Without a message after them, turns would end in a demonstration's answer.
     as_turns = profile.placement is Placement.TURNS and bool(rest) and may_turn
@@ -76,7 +78,7 @@ def _context(
     text = render(template, profile, selection, sanitiser, demonstrations=shown, system=system)
     turns = [Exchange(sanitiser.text(item.user), sanitiser.text(item.assistant)) for item in exchanges]
     return Context(
-        text.strip("\n"),
+        text if text.strip() else "",
         turns if as_turns else [],
         reminder=sanitiser.text(selection.reminder),
         opening=sanitiser.text(selection.opening),

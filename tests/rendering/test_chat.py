@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -46,8 +47,8 @@ def test_system_text_is_golden(placement: Placement) -> None:
     assert_golden(f"chat-{placement.value}.txt", messages[0]["content"])
 
 
-def test_where_nothing_is_chosen_messages_stay_as_they_are() -> None:
-    profile = make_profile(Rendering.CHAT, Placement.TURNS)
+def test_on_a_route_that_is_not_aligned_messages_stay_as_they_are() -> None:
+    profile = replace(make_profile(Rendering.CHAT), aligned_routes=frozenset({Route.HIGH}))
     messages = [{"role": "system", "content": "Speak French."}, user("3 + 3?")]
     nothing = Selection(0.0, Route.LOW, (), (), (), ())
     for sent in (messages, messages[1:]):
