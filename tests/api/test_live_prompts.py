@@ -27,8 +27,8 @@ CHAT = "/v1/chat/completions"
 PROFILES = "/v1/alignment/profiles"
 KEYS = [{"name": "all", "key": "a"}, {"name": "school", "key": "b", "profiles": ["default"]}]
 Versions = tuple[TestClient, str, str]
-LIVE_S = 10.0
-"""Within which a change must be in force, on however slow a machine; `make soak` shows how long it takes."""
+LIVE_S = 1.0
+"""Within which a change must be in force."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def wait_until(condition: Callable[[], object], within_s: float = LIVE_S) -> Non
         time.sleep(0.01)
 
 
-def test_a_change_is_live_and_rolls_back(make_app: AppFactory, prompts: MarkedPrompts) -> None:
+def test_a_change_is_live_within_a_second_and_rolls_back(make_app: AppFactory, prompts: MarkedPrompts) -> None:
     with client_of(make_app, prompts) as client:
         first = in_force(client)
         version = prompts.edit(1)
@@ -88,7 +88,7 @@ def test_a_change_is_live_and_rolls_back(make_app: AppFactory, prompts: MarkedPr
         wait_until(lambda: in_force(client) == first)
 
 
-def test_files_written_in_place_are_live(make_app: AppFactory, prompts: MarkedPrompts) -> None:
+def test_files_written_in_place_are_live_within_a_second(make_app: AppFactory, prompts: MarkedPrompts) -> None:
     files = ("constitutions/general.yaml", "demonstrations/marked.yaml", "templates/chat.jinja")
     with client_of(make_app, prompts) as client:
         for place, name in zip(PLACES, files, strict=True):
