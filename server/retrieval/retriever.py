@@ -1,7 +1,7 @@
 """One profile's constitution and bank, embedded once, ready to choose from for each request."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from weakref import WeakSet
 
@@ -59,11 +59,14 @@ class RiskIndex:
     index: NeighbourIndex
     similarities: NDArray[np.float32]
     harmful: NDArray[np.bool_]
+    _scores: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
     def harmless_scores(self, num_neighbours: int) -> NDArray[np.float64]:
-        """What the harmless messages that calibrate score, each without itself, ascending."""
-        pairs = zip(self.similarities, self.harmful, strict=True)
-        return np.sort([score_risk(near, labels, num_neighbours) for near, labels in pairs])
+        """What the harmless messages that calibrate score, each without itself, ascending; computed once."""
+        if num_neighbours not in self._scores:
+            pairs = zip(self.similarities, self.harmful, strict=True)
+            self._scores[num_neighbours] = np.sort([score_risk(near, labels, num_neighbours) for near, labels in pairs])
+        return self._scores[num_neighbours]
 
 
 @dataclass(frozen=True)
