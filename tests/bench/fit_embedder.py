@@ -34,6 +34,7 @@ from transformers import AutoModel, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from server.core.types import Demonstration, RiskMessage
+from server.engine.vllm import cpu_dtype
 from server.profiles.store import load_profiles
 from server.retrieval.encoders import MPNET, PROJECTION
 from server.retrieval.index import NUM_NEAREST
@@ -53,7 +54,7 @@ BATCH_WEIGHT = 0.5
 KEEP_WEIGHT = 2.0
 MAX_TOKENS = 96
 # Without instructions for it, bfloat16 takes a hundred times as long as float32.
-HAS_BFLOAT16 = torch.backends.cpu.get_cpu_capability() != "AVX2"
+HAS_BFLOAT16 = cpu_dtype() == "auto"
 # Batches are of messages of about one length, out of so many.
 POOL = 8
 
