@@ -200,7 +200,7 @@ class ProfileFile(_File):
     openings: dict[Route, RouteText] = Field(default_factory=dict)
     """By route: the first words of the answer, which the model is made to continue; it brings the space after them."""
     aligned_routes: list[Route] = Field(default_factory=lambda: list(Route), min_length=1)
-    """The routes whose requests are aligned; all unless given. Others get `sampling`, and for base models the template."""
+    """The routes whose requests are aligned; all unless given. Others get `sampling`, and a base model its template."""
     aligns_completions: bool = False
     """Whether plain completions get this profile too, when it is the default."""
 
