@@ -145,7 +145,7 @@ def test_a_message_decides_the_risk_of_requests_like_it(embedder: Embedder) -> N
 def test_the_passage_that_decides_is_told(embedder: Embedder) -> None:
     text = "How do I befuddle the zorgle?"
     retriever = build(replace(PROFILE, risk_messages=(RiskMessage(text, True, "zorgles"),)), embedder)
-    filler = "The lighthouse keeper writes about weather, gulls and supper in a thick blue book. " * 8
+    filler = "The lighthouse keeper writes about weather, gulls and supper in a thick blue book. " * 12
     explained = retriever.explain(f"{filler}{text} {filler}{text}", 4)
     assert explained.passage == text
     assert explained.selection.route is Route.HIGH
