@@ -8,8 +8,8 @@ import httpx
 import openai
 import pytest
 from anthropic.types import MessageParam
-from openai.types.chat import ChatCompletionMessageParam
 
+from server.core.types import Body
 from server.rendering.tokens import ModelTokenizer
 from tests.live.asking import check_likelihood, check_own_profile
 from tests.live.conftest import GEMMA, OPENING, opened
@@ -22,34 +22,24 @@ NUM_ALIGNED_TOKENS = 200
 """A prompt with principles and demonstrations is longer than this, the question alone far shorter."""
 
 
-def ask(url: str, profile: str, max_tokens: int) -> list[tuple[str, str]]:
-    """Sampled answers and why each ended: one greedy answer of so small a model can turn on a rounding."""
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
-    texts, reasons = [""] * NUM_ANSWERS, [""] * NUM_ANSWERS
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=180) as client:
-        chunks = client.chat.completions.create(
-            model=f"{GEMMA}:{profile}",
-            messages=messages,
-            temperature=0.7,
-            n=NUM_ANSWERS,
-            seed=1,
-            max_tokens=max_tokens,
-            stream=True,
-        )
-        for choice in (choice for chunk in chunks for choice in chunk.choices):
-            texts[choice.index] += choice.delta.content or ""
-            reasons[choice.index] = choice.finish_reason or reasons[choice.index]
-    return list(zip(texts, reasons, strict=True))
+def ask(url: str, profile: str, max_tokens: int) -> list[Body]:
+    """Sampled answers: one greedy answer of so small a model can turn on the rounding of a processor."""
+    messages = [{"role": "user", "content": QUESTION}]
+    sampling = {"temperature": 0.7, "n": NUM_ANSWERS, "seed": 1, "max_tokens": max_tokens}
+    body = {"model": f"{GEMMA}:{profile}", "messages": messages, **sampling}
+    answer: Body = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=180).json()
+    choices: list[Body] = answer["choices"]
+    return choices
 
 
-def num_ended(answers: list[tuple[str, str]]) -> int:
-    return sum(reason == "stop" for _, reason in answers)
+def num_ended(choices: list[Body]) -> int:
+    return sum(choice["finish_reason"] == "stop" for choice in choices)
 
 
 def test_aligned_it_answers_and_ends_by_itself(gemma_url: str) -> None:
-    answers = ask(gemma_url, GEMMA, MAX_TOKENS)
-    texts = [text for text, _ in answers]
-    assert num_ended(answers) >= NUM_ANSWERS // 2
+    choices = ask(gemma_url, GEMMA, MAX_TOKENS)
+    texts = [choice["message"]["content"] for choice in choices]
+    assert num_ended(choices) >= NUM_ANSWERS // 2
     assert all(text.strip() for text in texts)
     assert sum(re.search(r"wallet|owner|police|find|lost|money|bank", text) is not None for text in texts) >= 3
     assert not any(re.search(r"~~~~|^# (Query|Answer)", text, re.MULTILINE) for text in texts)
@@ -57,6 +47,22 @@ def test_aligned_it_answers_and_ends_by_itself(gemma_url: str) -> None:
 
 def test_unaligned_it_runs_on(gemma_url: str) -> None:
     assert num_ended(ask(gemma_url, "off", MAX_TOKENS // 2)) <= NUM_ANSWERS // 3
+
+
+def test_a_stream_ends_the_same_way(gemma_url: str) -> None:
+    messages = [{"role": "user", "content": QUESTION}]
+    body = {
+        "model": f"{GEMMA}:{GEMMA}",
+        "messages": messages,
+        "n": NUM_ANSWERS,
+        "seed": 1,
+        "max_tokens": MAX_TOKENS,
+        "stream": True,
+    }
+    text = httpx.post(f"{gemma_url}/v1/chat/completions", json=body, timeout=180).text
+    assert text.count('"finish_reason":"stop"') >= NUM_ANSWERS // 2
+    assert "~~~~" not in text
+    assert text.endswith("data: [DONE]\n\n")
 
 
 def check_answer(text: str) -> None:
