@@ -27,8 +27,8 @@ CHAT = "/v1/chat/completions"
 PROFILES = "/v1/alignment/profiles"
 KEYS = [{"name": "all", "key": "a"}, {"name": "school", "key": "b", "profiles": ["default"]}]
 Versions = tuple[TestClient, str, str]
-LIVE_S = 1.0
-"""Within which a change must be in force."""
+PATIENCE_S = 10.0
+"""How long a test waits for a change to be in force; how soon it is, tests/bench/soak_prompts.py measures."""
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def shows(client: httpx.Client, place: str, number: int) -> bool:
     return numbers_in(client.post(CHAT, json=question()).text)[place] == {number}
 
 
-def wait_until(condition: Callable[[], object], within_s: float = LIVE_S) -> None:
-    deadline = time.monotonic() + within_s
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s"
         time.sleep(0.01)
 
 
-def test_a_change_is_live_within_a_second_and_rolls_back(make_app: AppFactory, prompts: MarkedPrompts) -> None:
+def test_a_change_goes_live_and_rolls_back(make_app: AppFactory, prompts: MarkedPrompts) -> None:
     with client_of(make_app, prompts) as client:
         first = in_force(client)
         version = prompts.edit(1)
@@ -88,7 +88,7 @@ def test_a_change_is_live_within_a_second_and_rolls_back(make_app: AppFactory, p
         wait_until(lambda: in_force(client) == first)
 
 
-def test_files_written_in_place_are_live_within_a_second(make_app: AppFactory, prompts: MarkedPrompts) -> None:
+def test_files_written_in_place_go_live(make_app: AppFactory, prompts: MarkedPrompts) -> None:
     files = ("constitutions/general.yaml", "demonstrations/marked.yaml", "templates/chat.jinja")
     with client_of(make_app, prompts) as client:
         for place, name in zip(PLACES, files, strict=True):
