@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -299,11 +299,13 @@ class _Call:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:
-        try:
+        # Once the reader is gone, messages are lost at once, as uvicorn loses them. To fail or to be cancelled here
+        # would leave vLLM's generator suspended at its last chunk and its request running until garbage is collected;
+        # so it goes on to where it waits for the engine, and the disconnect cancels it there.
+        if self._gone.is_set():
+            return
+        with suppress(anyio.BrokenResourceError):
             await self._sender.send(message)
-        except anyio.BrokenResourceError:
-            # What ASGI servers raise on a closed connection.
-            raise OSError("client disconnected") from None
 
 
 def _asgi_scope(request: EngineRequest) -> MutableMapping[str, Any]:

@@ -178,3 +178,34 @@ async def test_an_engine_that_is_not_running_is_unavailable(built: Built) -> Non
     with pytest.raises(EngineUnavailableError):
         async with engine.open(chat()):
             pass
+
+
+@pytest.mark.parametrize("at", ["a chunk not taken yet", "a chunk that comes as the reader leaves"])
+async def test_a_stream_left_at_a_chunk_is_cancelled_where_it_waits_for_the_next(at: str) -> None:
+    """Left suspended at the chunk instead, vLLM's stream would go on running until garbage is collected."""
+    ended: list[str] = []
+    leaving = anyio.Event()
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"first"
+        try:
+            if at == "a chunk that comes as the reader leaves":
+                await leaving.wait()
+            yield b"second"
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            ended.append("cancelled")
+            raise
+        except GeneratorExit:
+            ended.append("abandoned")
+            raise
+
+    backend = Backend()
+    backend.app.post("/stream")(lambda: StreamingResponse(stream()))
+    engine = BridgedEngine(backend)
+    async with engine.running():
+        async with engine.open(EngineRequest("/stream")) as reply:
+            assert await anext(reply.chunks) == b"first"
+            await anyio.wait_all_tasks_blocked()
+            leaving.set()
+        assert ended == ["cancelled"]
